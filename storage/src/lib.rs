@@ -1,0 +1,1 @@
+//! pharos-storage
