@@ -1,0 +1,281 @@
+//! Settings of one proxy process: one YAML file, unknown keys are errors with their place.
+//!
+//! ```yaml
+//! node:                                   # who this proxy speaks for
+//!   workload: productpage-v1
+//!   namespace: bookinfo
+//!   labels: { app: productpage, version: v1 }
+//!   serviceAccount: bookinfo-productpage  # default: default
+//!   clusterId: Kubernetes                 # default: Kubernetes
+//!   meshId: cluster.local                 # default: the trust domain
+//!   instance: productpage-v1-0            # pod name; default: the workload's name
+//!   ip: 127.0.1.1                         # for the node id; default: of the first listener
+//! inbound:                                # sidecar: what comes in for the app, one entry per port
+//!   - listen: 127.0.1.1:15006
+//!     app: 127.0.1.1:9080                 # where the app itself listens
+//!     service: productpage.bookinfo.svc.cluster.local
+//!     port: 9080                          # the service's port; default: the port of `app`
+//!     protocol: auto                      # auto (what the client speaks), http1 or http2
+//! outbound:                               # sidecar: where the app sends its own requests;
+//!   - listen: 127.0.1.1:15001             # the Host header says to whom: `Host: reviews:9080`
+//!     port: 9080                          # service port meant; default: that of Host, or 80
+//! gateway: []                             # ingress gateway instead of inbound and outbound:
+//! #  - listen: 127.0.0.10:8080
+//! #    port: 80                           # port.number of the Gateway's server it stands for
+//! admin:
+//!   listen: 127.0.1.1:15020               # /stats/prometheus, /healthz/ready
+//! mesh:
+//!   configDir: istio                      # Istio YAML (*.yaml, *.yml); relative to this file, watched
+//!   registry: registry.yaml               # services and endpoints; relative to this file, watched
+//!   domain: cluster.local                 # default
+//!   rootNamespace: istio-system           # default
+//!   outboundTrafficPolicy: ALLOW_ANY      # or REGISTRY_ONLY; default ALLOW_ANY
+//! telemetry:                              # all optional; what is absent is not sent
+//!   accessLog:
+//!     address: http://127.0.0.1:4317      # Envoy ALS, gRPC
+//!     logName: http_envoy_accesslog       # default
+//!   tracing:
+//!     otlp: { address: "http://127.0.0.1:4317" }                # OTLP gRPC, or
+//!     zipkin: { url: "http://127.0.0.1:9411/api/v2/spans" }     # Zipkin v2 JSON; one of the two
+//!     samplingPercent: 100                # default 100; a decision that came in is kept
+//!     extract: [b3, w3c]                  # default: B3 first, then W3C
+//!     inject: [b3, w3c]                   # default: both
+//! ```
+//!
+//! The registry's format is described at [`pharos_mesh::Registry`]'s module.
+
+use crate::trace::Propagation;
+use pharos_mesh::{ConfigError, Labels, parse_single};
+use serde::Deserialize;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    pub node: NodeConfig,
+    #[serde(default)]
+    pub inbound: Vec<InboundConfig>,
+    #[serde(default)]
+    pub outbound: Vec<OutboundConfig>,
+    #[serde(default)]
+    pub gateway: Vec<GatewayConfig>,
+    pub admin: AdminConfig,
+    pub mesh: MeshPaths,
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeConfig {
+    pub workload: String,
+    pub namespace: String,
+    #[serde(default)]
+    pub labels: Labels,
+    #[serde(default = "default_service_account")]
+    pub service_account: String,
+    #[serde(default = "default_cluster_id")]
+    pub cluster_id: String,
+    #[serde(default)]
+    pub mesh_id: Option<String>,
+    #[serde(default)]
+    pub instance: Option<String>,
+    #[serde(default)]
+    pub ip: Option<IpAddr>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InboundConfig {
+    pub listen: SocketAddr,
+    pub app: SocketAddr,
+    /// Full host of the service that this port belongs to; without it the Host header is reported.
+    #[serde(default)]
+    pub service: Option<String>,
+    #[serde(default)]
+    pub port: Option<u16>,
+    #[serde(default)]
+    pub protocol: AppProtocol,
+}
+
+/// What the app behind an inbound listener speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppProtocol {
+    /// The version that the request came with.
+    #[default]
+    Auto,
+    Http1,
+    /// HTTP/2 with prior knowledge (h2c).
+    Http2,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OutboundConfig {
+    pub listen: SocketAddr,
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewayConfig {
+    pub listen: SocketAddr,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AdminConfig {
+    pub listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshPaths {
+    pub config_dir: PathBuf,
+    pub registry: PathBuf,
+    #[serde(default = "default_domain")]
+    pub domain: String,
+    #[serde(default = "default_root_namespace")]
+    pub root_namespace: String,
+    #[serde(default)]
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutboundTrafficPolicy {
+    #[default]
+    AllowAny,
+    RegistryOnly,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TelemetryConfig {
+    #[serde(default)]
+    pub access_log: Option<AccessLogConfig>,
+    #[serde(default)]
+    pub tracing: TracingConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessLogConfig {
+    pub address: String,
+    #[serde(default = "default_log_name")]
+    pub log_name: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TracingConfig {
+    pub otlp: Option<OtlpConfig>,
+    pub zipkin: Option<ZipkinConfig>,
+    /// 0 to 100, in steps of 0.01.
+    pub sampling_percent: f64,
+    pub extract: Vec<Propagation>,
+    pub inject: Vec<Propagation>,
+}
+
+impl Default for TracingConfig {
+    fn default() -> Self {
+        Self {
+            otlp: None,
+            zipkin: None,
+            sampling_percent: 100.0,
+            extract: vec![Propagation::B3, Propagation::W3c],
+            inject: vec![Propagation::B3, Propagation::W3c],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OtlpConfig {
+    pub address: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ZipkinConfig {
+    pub url: String,
+}
+
+fn default_service_account() -> String {
+    "default".to_owned()
+}
+fn default_cluster_id() -> String {
+    "Kubernetes".to_owned()
+}
+fn default_domain() -> String {
+    "cluster.local".to_owned()
+}
+fn default_root_namespace() -> String {
+    "istio-system".to_owned()
+}
+fn default_log_name() -> String {
+    "http_envoy_accesslog".to_owned()
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl Config {
+    /// Reads the file at `path`; relative paths in it become relative to its directory.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with file, line and field of the first fault in it.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        let mut config = Self::parse(&path.display().to_string(), &text)?;
+        if let Some(base) = path.parent() {
+            config.mesh.config_dir = base.join(&config.mesh.config_dir);
+            config.mesh.registry = base.join(&config.mesh.registry);
+        }
+        Ok(config)
+    }
+
+    /// Parses the text of a settings file; `file` is only for messages.
+    ///
+    /// # Errors
+    /// With line and field of the first fault.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = parse_single(file, text)?;
+        let fault = |field: &str, message: &str| ConfigError {
+            file: file.to_owned(),
+            document: 1,
+            line: 0,
+            object: None,
+            field: field.to_owned(),
+            message: message.to_owned(),
+        };
+        if config.gateway.is_empty() && config.inbound.is_empty() && config.outbound.is_empty() {
+            return Err(fault("inbound", "no listener: give inbound and outbound, or gateway"));
+        }
+        if !config.gateway.is_empty() && !(config.inbound.is_empty() && config.outbound.is_empty()) {
+            return Err(fault("gateway", "a gateway has no inbound or outbound listeners"));
+        }
+        let tracing = &config.telemetry.tracing;
+        if tracing.otlp.is_some() && tracing.zipkin.is_some() {
+            return Err(fault("telemetry.tracing", "otlp and zipkin are both set; give one of them"));
+        }
+        if !(0.0..=100.0).contains(&tracing.sampling_percent) {
+            return Err(fault("telemetry.tracing.samplingPercent", "must be from 0 to 100"));
+        }
+        Ok(config)
+    }
+
+    pub fn is_gateway(&self) -> bool {
+        !self.gateway.is_empty()
+    }
+}
