@@ -1,1 +1,39 @@
-//! pharos-model
+//! The vocabulary of Pharos: the nouns that every other crate speaks.
+//!
+//! Plain values with public fields: identifiers, time, labels, spans, access-log records, application log
+//! records, samples, response flags, edges and the mergeable sketches that edges carry, and the rules by which
+//! Istio's labels name the two ends of an edge.
+//!
+//! This crate does no I/O and knows no runtime, no wire format and no storage format. It is not a home for
+//! whatever two crates happen to share: a type belongs here when a user of the product would know its name.
+
+mod access_log;
+mod attributes;
+mod edge;
+mod ids;
+mod labels;
+mod log;
+mod mesh_object;
+mod response_flags;
+mod sample;
+mod sketch;
+mod span;
+mod time;
+
+pub use access_log::{AccessLog, Peer, Reporter};
+pub use attributes::{Attributes, Value};
+pub use edge::{
+    CounterPart, EDGE_BUCKET_NS, Edge, EdgeKey, EdgeMeasure, EdgeOrigin, counts_for_edges,
+    edge_of_access_log, edge_of_series, edge_of_span,
+};
+pub use ids::{ParseIdError, SpanId, TraceId};
+pub use labels::{LabelMatcher, Labels, METRIC_NAME, MatchOp, SeriesId};
+pub use log::{LogRecord, Severity};
+pub use mesh_object::MeshObject;
+pub use response_flags::{ResponseFlag, ResponseFlags};
+pub use sample::{
+    Exemplar, MetricKind, MetricMetadata, STALE_NAN_BITS, Sample, TimeSeries, is_stale, stale_nan,
+};
+pub use sketch::{HistogramPart, Latency, LatencySketch, SketchDecodeError};
+pub use span::{Scope, Span, SpanEvent, SpanKind, SpanLink, SpanStatus};
+pub use time::{TimeRange, UnixNanos};
