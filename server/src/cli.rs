@@ -1,0 +1,71 @@
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::Settings;
+
+/// The observability backend of a service mesh: topology, traces, metrics and logs in one binary.
+#[derive(Parser, Debug)]
+#[command(name = "pharos", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run the backend: take in telemetry, store it, answer queries, serve the web UI
+    #[command(after_help = "Example:\n  pharos serve --data-dir /var/lib/pharos --config pharos.yaml\n\n\
+        Every option can also be a key of the YAML file (data_dir, listen_ui, …) or an environment variable.")]
+    Serve(Serve),
+    /// Run the backend with a whole Bookinfo mesh and a steady load beside it
+    #[command(after_help = "Example:\n  pharos demo --rps 50\n\nThen open http://127.0.0.1:20001. Ctrl-C stops all of it.")]
+    Demo(Demo),
+    /// One workload of the demo; started by `pharos demo`
+    #[command(hide = true, disable_help_flag = true)]
+    DemoWorkload {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Serve {
+    /// YAML file with settings
+    #[arg(long, value_name = "FILE", env = "PHAROS_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Demo {
+    /// Requests per second that arrive at the gateway, whether or not earlier ones were answered
+    #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = parse_rate)]
+    pub rps: f64,
+    /// Folder with the mesh's Istio YAML, which may be edited while the demo runs [default: deploy/demo if it is there, else a copy of the one built in]
+    #[arg(long, value_name = "DIR")]
+    pub mesh_dir: Option<PathBuf>,
+    /// The pharos-proxy binary [default: the one beside this binary]
+    #[arg(long, value_name = "FILE", env = "PHAROS_PROXY")]
+    pub proxy: Option<PathBuf>,
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 10_000.0 => Ok(rate),
+        _ => Err(format!("{text:?} is no rate above 0 and up to 10000")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,260 @@
+//! Settings, each defined once: its flag, its environment variable, its key in the YAML file and its meaning.
+//! What the command line says wins over the environment, the environment over the file, the file over the default.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Deserialize;
+
+/// What a person may set. `None` is "not said here".
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Folder for the tables and the write-ahead log; made if it is missing [default: ./pharos-data]
+    #[arg(long, value_name = "DIR", env = "PHAROS_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Web UI, graph, traces, SQL, everything of Pharos' own [default: 127.0.0.1:20001]
+    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_UI", help_heading = "Listeners (port 0 takes a free one)")]
+    listen_ui: Option<SocketAddr>,
+
+    /// Prometheus API, remote write, /federate and Pharos' own /metrics [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_PROMETHEUS", help_heading = "Listeners (port 0 takes a free one)")]
+    listen_prometheus: Option<SocketAddr>,
+
+    /// OTLP and Envoy's access-log service over gRPC [default: 127.0.0.1:4317]
+    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_OTLP_GRPC", help_heading = "Listeners (port 0 takes a free one)")]
+    listen_otlp_grpc: Option<SocketAddr>,
+
+    /// OTLP over HTTP, protobuf and JSON [default: 127.0.0.1:4318]
+    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_OTLP_HTTP", help_heading = "Listeners (port 0 takes a free one)")]
+    listen_otlp_http: Option<SocketAddr>,
+
+    /// Zipkin v2 spans [default: 127.0.0.1:9411]
+    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_ZIPKIN", help_heading = "Listeners (port 0 takes a free one)")]
+    listen_zipkin: Option<SocketAddr>,
+
+    /// Jaeger's query API [default: 127.0.0.1:16686]
+    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_JAEGER", help_heading = "Listeners (port 0 takes a free one)")]
+    listen_jaeger: Option<SocketAddr>,
+
+    /// How long rows are kept, such as 12h or 30d; 0 keeps them for ever [default: 15d]
+    #[arg(long, value_name = "DURATION", env = "PHAROS_RETENTION", value_parser = parse_duration, help_heading = "Storage")]
+    #[serde(default, deserialize_with = "deserialize_duration")]
+    retention: Option<Duration>,
+
+    /// When a write counts as done: fsync (on disk), interval (within a second) or none [default: fsync]
+    #[arg(long, value_name = "WHEN", env = "PHAROS_DURABILITY", help_heading = "Storage")]
+    durability: Option<Durability>,
+
+    /// Memory for rows that are not in files yet, such as 64MiB; past it writers are told to come later [default: 64MiB]
+    #[arg(long, value_name = "BYTES", env = "PHAROS_HEAD_BYTES", value_parser = parse_bytes, help_heading = "Storage")]
+    #[serde(default, deserialize_with = "deserialize_bytes")]
+    head_bytes: Option<u64>,
+
+    /// Prometheus' own `global` and `scrape_configs`; only in the file.
+    #[arg(skip)]
+    global: Option<serde_json::Value>,
+    #[arg(skip)]
+    scrape_configs: Option<serde_json::Value>,
+}
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    #[default]
+    Fsync,
+    Interval,
+    None,
+}
+
+/// Settings with every default filled in: what the backend runs by.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: Listen,
+    pub retention: Option<Duration>,
+    pub durability: Durability,
+    pub head_bytes: u64,
+    /// Prometheus' YAML with `global` and `scrape_configs`; `None` scrapes nothing.
+    pub scrape_yaml: Option<String>,
+}
+
+/// Where each listener is to bind.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    pub ui: SocketAddr,
+    pub prometheus: SocketAddr,
+    pub otlp_grpc: SocketAddr,
+    pub otlp_http: SocketAddr,
+    pub zipkin: SocketAddr,
+    pub jaeger: SocketAddr,
+}
+
+impl Settings {
+    /// Reads the YAML file `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has a wrong key or value: the message names file, line and column.
+    pub fn read(path: &std::path::Path) -> anyhow::Result<Settings> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Settings::parse(&text).with_context(|| format!("in {}", path.display()))
+    }
+
+    fn parse(yaml: &str) -> anyhow::Result<Settings> {
+        if yaml.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Settings::default());
+        }
+        serde_saphyr::from_str(yaml).map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    /// `self` where it says something, `weaker` elsewhere.
+    #[must_use]
+    pub fn or(self, weaker: Settings) -> Settings {
+        Settings {
+            data_dir: self.data_dir.or(weaker.data_dir),
+            listen_ui: self.listen_ui.or(weaker.listen_ui),
+            listen_prometheus: self.listen_prometheus.or(weaker.listen_prometheus),
+            listen_otlp_grpc: self.listen_otlp_grpc.or(weaker.listen_otlp_grpc),
+            listen_otlp_http: self.listen_otlp_http.or(weaker.listen_otlp_http),
+            listen_zipkin: self.listen_zipkin.or(weaker.listen_zipkin),
+            listen_jaeger: self.listen_jaeger.or(weaker.listen_jaeger),
+            retention: self.retention.or(weaker.retention),
+            durability: self.durability.or(weaker.durability),
+            head_bytes: self.head_bytes.or(weaker.head_bytes),
+            global: self.global.or(weaker.global),
+            scrape_configs: self.scrape_configs.or(weaker.scrape_configs),
+        }
+    }
+
+    pub fn resolve(self) -> anyhow::Result<Config> {
+        let loopback = |set: Option<SocketAddr>, port| set.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)));
+        let head_bytes = self.head_bytes.unwrap_or(64 << 20);
+        if head_bytes < 1 << 20 {
+            bail!("head_bytes is {head_bytes}: at least 1MiB is needed");
+        }
+        let scrape_yaml = match (self.global, self.scrape_configs) {
+            (None, None) => None,
+            // JSON is YAML; the collector reads Prometheus' own format.
+            (global, scrape_configs) => Some(
+                serde_json::json!({
+                    "global": global.unwrap_or_else(|| serde_json::json!({})),
+                    "scrape_configs": scrape_configs.unwrap_or_else(|| serde_json::json!([])),
+                })
+                .to_string(),
+            ),
+        };
+        Ok(Config {
+            data_dir: self.data_dir.unwrap_or_else(|| "pharos-data".into()),
+            listen: Listen {
+                ui: loopback(self.listen_ui, 20001),
+                prometheus: loopback(self.listen_prometheus, 9090),
+                otlp_grpc: loopback(self.listen_otlp_grpc, 4317),
+                otlp_http: loopback(self.listen_otlp_http, 4318),
+                zipkin: loopback(self.listen_zipkin, 9411),
+                jaeger: loopback(self.listen_jaeger, 16686),
+            },
+            retention: match self.retention {
+                None => Some(Duration::from_secs(15 * 86_400)),
+                Some(Duration::ZERO) => None,
+                set => set,
+            },
+            durability: self.durability.unwrap_or_default(),
+            head_bytes,
+            scrape_yaml,
+        })
+    }
+}
+
+/// A whole number with a unit of Prometheus' durations: `ms`, `s`, `m`, `h`, `d`, `w`, `y`; plain `0` too.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration such as 90s, 12h or 30d");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let digits = text.find(|ch: char| !ch.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "w" => 7 * 86_400_000,
+        "y" => 365 * 86_400_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// A whole number of bytes, or of `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size such as 64MiB");
+    let digits = text.find(|ch: char| !ch.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+fn deserialize_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn deserialize_bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stronger_source_wins_and_the_rest_has_defaults() {
+        let file = Settings::parse("listen_ui: 127.0.0.1:1\nretention: 2d\nhead_bytes: 8MiB\ndurability: none").unwrap();
+        let flags = Settings { listen_ui: Some("127.0.0.1:2".parse().unwrap()), ..Settings::default() };
+        let config = flags.or(file).resolve().unwrap();
+        assert_eq!(config.listen.ui.port(), 2);
+        assert_eq!(config.listen.prometheus.to_string(), "127.0.0.1:9090");
+        assert_eq!(config.retention, Some(Duration::from_secs(172_800)));
+        assert_eq!((config.head_bytes, config.durability), (8 << 20, Durability::None));
+        assert_eq!(config.data_dir, PathBuf::from("pharos-data"));
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named_with_its_place() {
+        for (yaml, words) in [
+            ("data_dir: /x\nlisten_u: 127.0.0.1:1", ["listen_u", "line 2"]),
+            ("retention: 3 fortnights", ["3 fortnights", "line 1"]),
+            ("head_bytes: lots", ["lots", "line 1"]),
+            ("\nlisten_ui: nowhere", ["listen_ui", "line 2"]),
+        ] {
+            let error = format!("{:#}", Settings::parse(yaml).unwrap_err());
+            for word in words {
+                assert!(error.contains(word), "{yaml:?} gave {error:?}, which does not say {word:?}");
+            }
+        }
+        assert!(Settings::parse("# nothing\n").is_ok());
+    }
+
+    #[test]
+    fn prometheus_scrape_configuration_is_handed_on_whole() {
+        let yaml = "global: {scrape_interval: 5s}\nscrape_configs: [{job_name: mesh, static_configs: [{targets: [a:1]}]}]";
+        let scrape = Settings::parse(yaml).unwrap().resolve().unwrap().scrape_yaml.unwrap();
+        assert!(scrape.contains(r#""job_name":"mesh""#) && scrape.contains(r#""scrape_interval":"5s""#), "{scrape}");
+    }
+}

@@ -1,0 +1,181 @@
+//! A Pharos as a user starts it: the real binary in a process of its own, on free ports, with a data folder that
+//! outlives it.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::Value;
+
+/// How long anything may take before a test gives up on it: generous, since a CI machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The folder with the binaries of this build. `cargo test` alone builds no binaries of other packages.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("own path");
+    let path = test.parent().and_then(Path::parent).expect("a target folder").join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --bins` first, or `make test`", path.display());
+    path
+}
+
+pub(crate) struct Pharos {
+    process: Child,
+    /// Listener name → address.
+    addresses: BTreeMap<String, String>,
+    /// What it prints after it is ready; kept so that the pipe never fills.
+    _output: std::thread::JoinHandle<()>,
+}
+
+impl Pharos {
+    /// `pharos serve` on free ports.
+    pub(crate) fn serve(data_dir: &Path, extra: &[&str]) -> Result<Pharos> {
+        let mut command = Command::new(binary("pharos"));
+        command.arg("serve").arg("--data-dir").arg(data_dir).args(FREE_PORTS).args(extra);
+        Pharos::start(command)
+    }
+
+    /// `pharos demo` on free ports.
+    pub(crate) fn demo(data_dir: &Path, extra: &[&str]) -> Result<Pharos> {
+        let mut command = Command::new(binary("pharos"));
+        command.arg("demo").arg("--data-dir").arg(data_dir).args(FREE_PORTS).args(extra);
+        Pharos::start(command)
+    }
+
+    fn start(mut command: Command) -> Result<Pharos> {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().context("a pipe")?).lines();
+        let mut addresses = BTreeMap::new();
+        loop {
+            let line = match lines.next() {
+                Some(line) => line?,
+                None => bail!("pharos ended before it was ready: {}", process.wait()?),
+            };
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("listening") => {
+                    if let (Some(name), Some(address)) = (words.next(), words.next()) {
+                        addresses.insert(name.to_string(), address.to_string());
+                    }
+                }
+                Some("ready") => break,
+                _ => {}
+            }
+        }
+        let output = std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Ok(Pharos { process, addresses, _output: output })
+    }
+
+    pub(crate) fn address(&self, listener: &str) -> &str {
+        self.addresses
+            .get(listener)
+            .unwrap_or_else(|| panic!("no listener {listener} in {:?}", self.addresses))
+    }
+
+    pub(crate) fn url(&self, listener: &str, path: &str) -> String {
+        format!("http://{}{path}", self.address(listener))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// As `kill -9`: nothing is flushed.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// As Ctrl-C: must end with success, and within five seconds.
+    pub(crate) fn interrupt(mut self) -> Result<Duration> {
+        let since = Instant::now();
+        nix::sys::signal::kill(Pid::from_raw(i32::try_from(self.process.id())?), Signal::SIGINT)?;
+        let status = self.process.wait()?;
+        if !status.success() {
+            bail!("ended with {status}");
+        }
+        Ok(since.elapsed())
+    }
+}
+
+const FREE_PORTS: &[&str] = &[
+    "--listen-ui=127.0.0.1:0",
+    "--listen-prometheus=127.0.0.1:0",
+    "--listen-otlp-grpc=127.0.0.1:0",
+    "--listen-otlp-http=127.0.0.1:0",
+    "--listen-zipkin=127.0.0.1:0",
+    "--listen-jaeger=127.0.0.1:0",
+];
+
+/// A test that fails in the middle leaves no process behind.
+impl Drop for Pharos {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Resident memory of a process in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok(kib << 10)
+}
+
+pub(crate) async fn get_json(url: &str) -> Result<Value> {
+    let response = reqwest::get(url).await?;
+    let status = response.status();
+    let text = response.text().await?;
+    if !status.is_success() {
+        bail!("GET {url}: {status}: {text}");
+    }
+    serde_json::from_str(&text).with_context(|| format!("GET {url}: {text}"))
+}
+
+/// Rows of a SQL query.
+pub(crate) async fn sql(pharos: &Pharos, query: &str) -> Result<Vec<Vec<Value>>> {
+    let response = reqwest::Client::new()
+        .post(pharos.url("ui", "/api/v1/sql"))
+        .json(&serde_json::json!({ "query": query }))
+        .send()
+        .await?;
+    let (status, text) = (response.status(), response.text().await?);
+    if !status.is_success() {
+        bail!("{query}: {status}: {text}");
+    }
+    let mut answer: Value = serde_json::from_str(&text)?;
+    serde_json::from_value(answer["rows"].take()).with_context(|| format!("no rows in {text}"))
+}
+
+/// The single number that a SQL query gives.
+pub(crate) async fn sql_count(pharos: &Pharos, query: &str) -> Result<i64> {
+    let rows = sql(pharos, query).await?;
+    rows.first()
+        .and_then(|row| row.first())
+        .and_then(Value::as_i64)
+        .with_context(|| format!("{query}: {rows:?}"))
+}
+
+/// Asks again and again until `check` finds what it wants; its last complaint is the error.
+pub(crate) async fn eventually<T, F: Future<Output = Result<T>>>(
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> Result<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match check().await {
+            Ok(found) => return Ok(found),
+            Err(error) if Instant::now() > until => {
+                return Err(anyhow!("waited in vain for {what}: {error:#}"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
