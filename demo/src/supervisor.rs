@@ -85,7 +85,8 @@ impl fmt::Display for Progress {
                 write!(f, "mesh is up: {product_page}, edit {} to change it", istio_config_dir.display())
             }
             Self::Died { name, status, last_words } => {
-                write!(f, "{name} died ({status}) and stays down: {last_words}")
+                write!(f, "{name} died ({status}) and stays down")?;
+                if last_words.is_empty() { Ok(()) } else { write!(f, ": {last_words}") }
             }
             Self::Stopped => f.write_str("mesh is stopped"),
         }
@@ -284,7 +285,7 @@ async fn is_healthy(address: SocketAddr, path: &str) -> bool {
         stream.write_all(request.as_bytes()).await?;
         let mut head = [0; 12];
         stream.read_exact(&mut head).await?;
-        std::io::Result::Ok(head == *b"HTTP/1.1 200")
+        std::io::Result::Ok(head.starts_with(b"HTTP/1.") && head.ends_with(b" 200"))
     };
     matches!(tokio::time::timeout(Duration::from_secs(1), ask).await, Ok(Ok(true)))
 }
