@@ -24,6 +24,8 @@ use crate::topology::{
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks at a health endpoint.
 const HEALTH_POLL: Duration = Duration::from_millis(20);
+/// How long addresses may take to become free before the start.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a process may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_500);
 
@@ -180,7 +182,7 @@ async fn start_and_watch(
     report: &mut impl FnMut(Progress),
 ) -> anyhow::Result<()> {
     let Demo { config, run_dir } = demo;
-    require_free_addresses(config)?;
+    require_free_addresses(config).await?;
     let network = config.network;
     let sidecar = |name: &str| format!("{name}-sidecar");
 
@@ -232,7 +234,7 @@ async fn start_and_watch(
 }
 
 /// Two demos on one network would answer each other's requests; say so before anything is started.
-fn require_free_addresses(config: &DemoConfig) -> anyhow::Result<()> {
+async fn require_free_addresses(config: &DemoConfig) -> anyhow::Result<()> {
     let network = config.network;
     let mut addresses = vec![
         config.gateway_address(),
@@ -243,10 +245,19 @@ fn require_free_addresses(config: &DemoConfig) -> anyhow::Result<()> {
     for workload in &WORKLOADS {
         addresses.extend(ports.map(|port| network.socket(workload.host, port)));
     }
+    // The kernel may still be taking down the children of a demo that was killed a moment ago.
+    let patience = Instant::now() + RELEASE_PATIENCE;
     for address in addresses {
-        std::net::TcpListener::bind(address).with_context(|| {
-            format!("cannot listen on {address}; is another demo running on {network}? Give this one another network")
-        })?;
+        while let Err(fault) = std::net::TcpListener::bind(address) {
+            if Instant::now() > patience {
+                return Err(fault).with_context(|| {
+                    format!(
+                        "cannot listen on {address}; is another demo running on {network}? Give this one another network"
+                    )
+                });
+            }
+            sleep(HEALTH_POLL).await;
+        }
     }
     Ok(())
 }
