@@ -1,1 +1,35 @@
-//! pharos-storage
+//! The storage engine: takes rows, makes them durable, keeps them in columnar tables and gives them back.
+//!
+//! [`Storage`] is the face: `append` batches of `pharos_model` values; `snapshot` a table and `read` it; choose
+//! series with `select_series` and fetch their values with `read_samples`; sum up `edges`.
+//!
+//! It knows Arrow and Parquet. It knows no query language, no wire protocol and no DataFusion, and it derives no
+//! truth of its own: `edges` and `trace_summaries` can be made anew from the other tables.
+
+mod attribute_types;
+mod columns;
+mod commit;
+mod config;
+mod decode;
+mod derive;
+mod error;
+mod head;
+mod identity;
+mod read;
+mod rows;
+mod series_index;
+mod shared;
+mod stats;
+mod storage;
+mod table;
+mod weight;
+
+pub use commit::Appended;
+pub use config::{Durability, StorageConfig};
+pub use decode::{access_logs_of, edges_of, logs_of, mesh_objects_of, spans_of, trace_summaries_of};
+pub use error::{AppendError, StorageError};
+pub use read::{DataFile, Scan, ScanValue, SeriesColumns, TableSnapshot};
+pub use rows::{ServiceCount, TraceSummary};
+pub use stats::{StorageStats, TableStats};
+pub use storage::Storage;
+pub use table::{Batch, Table};

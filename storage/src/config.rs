@@ -1,0 +1,71 @@
+use std::{path::PathBuf, time::Duration};
+
+use crate::Table;
+
+/// When an append counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After fdatasync: survives power loss.
+    Fsync,
+    /// After the write; synced at this interval. Survives the process, and power loss but for the last interval.
+    Interval(Duration),
+    /// After the write; synced only when a segment ends. Survives the process.
+    None,
+}
+
+/// Where and how data is kept. `StorageConfig::new(dir)` has the defaults.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    pub data_dir: PathBuf,
+    pub durability: Durability,
+    /// How long a commit waits for company before it is synced.
+    pub group_commit: Duration,
+    /// Rows in memory that no file holds yet, in all; past it writers are told 'later'.
+    pub head_bytes: usize,
+    /// The head is flushed when it reaches this size…
+    pub flush_bytes: usize,
+    /// …or when its oldest row is this old.
+    pub flush_after: Duration,
+    /// WAL segments on disk, in all; past it writers are told 'later'.
+    pub wal_bytes: u64,
+    /// Rows older than this are dropped, a day at a time; `None` keeps them.
+    pub retention: Option<Duration>,
+    /// Where a table's retention differs.
+    pub table_retention: Vec<(Table, Option<Duration>)>,
+    /// Files of all tables; past it the oldest days go first.
+    pub retention_bytes: Option<u64>,
+    /// Smaller files of one day are merged when there are this many.
+    pub compact_files: usize,
+    /// Files are not merged past this size.
+    pub compact_bytes: u64,
+    /// How long files that a merge or retention has replaced stay on disk for the queries that still read them.
+    pub vacuum_after: Duration,
+    /// Most series held in the index; samples of further ones are refused.
+    pub max_series: usize,
+}
+
+impl StorageConfig {
+    pub fn new(data_dir: impl Into<PathBuf>) -> StorageConfig {
+        StorageConfig {
+            data_dir: data_dir.into(),
+            durability: Durability::Fsync,
+            group_commit: Duration::from_millis(2),
+            head_bytes: 64 << 20,
+            flush_bytes: 16 << 20,
+            flush_after: Duration::from_secs(45),
+            wal_bytes: 1 << 30,
+            retention: Some(Duration::from_secs(14 * 24 * 3_600)),
+            table_retention: Vec::new(),
+            retention_bytes: None,
+            compact_files: 8,
+            compact_bytes: 128 << 20,
+            vacuum_after: Duration::from_secs(15 * 60),
+            max_series: 2_000_000,
+        }
+    }
+
+    pub fn retention_of(&self, table: Table) -> Option<Duration> {
+        let own = self.table_retention.iter().find(|(known, _)| *known == table);
+        own.map_or(self.retention, |(_, retention)| *retention)
+    }
+}

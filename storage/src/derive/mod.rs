@@ -1,0 +1,7 @@
+//! Tables that are made from others: when a file is sealed, and on the fly for the head.
+
+mod edges;
+mod traces;
+
+pub(crate) use edges::{EdgeSums, bucket_overlaps, merge_edges, metric_edges};
+pub(crate) use traces::summarise;

@@ -1,0 +1,64 @@
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// Something that the storage could not do. Cheap to clone, since one failed commit answers many writers.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: Arc<std::io::Error> },
+    #[error("columns: {0}")]
+    Arrow(Arc<arrow::error::ArrowError>),
+    #[error("Parquet: {0}")]
+    Parquet(Arc<parquet::errors::ParquetError>),
+    #[error("object store: {0}")]
+    ObjectStore(Arc<object_store::Error>),
+    #[error("table log of {table}: {message}")]
+    TableLog { table: &'static str, message: String },
+    #[error("label matcher {matcher}: {message}")]
+    Matcher { matcher: String, message: String },
+    #[error("more than {limit} series match")]
+    TooManySeries { limit: usize },
+    #[error("no column {column:?} in table {table}")]
+    NoColumn { table: &'static str, column: String },
+    #[error("data directory: {0}")]
+    DataDir(String),
+    #[error("the storage is closed")]
+    Closed,
+}
+
+impl StorageError {
+    pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> StorageError {
+        StorageError::Io { path: path.into(), source: Arc::new(source) }
+    }
+}
+
+impl From<arrow::error::ArrowError> for StorageError {
+    fn from(error: arrow::error::ArrowError) -> StorageError {
+        StorageError::Arrow(Arc::new(error))
+    }
+}
+
+impl From<parquet::errors::ParquetError> for StorageError {
+    fn from(error: parquet::errors::ParquetError) -> StorageError {
+        StorageError::Parquet(Arc::new(error))
+    }
+}
+
+impl From<object_store::Error> for StorageError {
+    fn from(error: object_store::Error) -> StorageError {
+        StorageError::ObjectStore(Arc::new(error))
+    }
+}
+
+/// Why a batch was not taken. Nothing of it was stored, except as [`AppendError::Failed`] says.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Memory or disk for unflushed rows is used up: the protocol's own 'later'. Readers are not affected.
+    #[error("overloaded, retry after {retry_after:?}")]
+    Overloaded { retry_after: Duration },
+    /// Sending the batch again is of no use.
+    #[error("invalid batch: {message}")]
+    Invalid { message: String },
+    /// The batch may or may not be found after a restart; what has an identity can be sent again without doubling.
+    #[error("not stored: {0}")]
+    Failed(#[from] StorageError),
+}

@@ -1,0 +1,143 @@
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use hashbrown::HashMap;
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use parking_lot::Mutex;
+use parquet::{
+    arrow::{
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+        async_reader::AsyncFileReader,
+    },
+    errors::{ParquetError, Result as ParquetResult},
+    file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+};
+use pharos_model::{TimeRange, UnixNanos};
+
+use crate::StorageError;
+
+/// A Parquet file of a table, as its log states it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// In the snapshot's object store: `spans/date=2026-11-21/….parquet`.
+    pub path: Path,
+    pub size_bytes: u64,
+    pub rows: u64,
+    /// Of the column `time`, both inclusive. The later one is rounded up to the end of its microsecond.
+    pub min_time: UnixNanos,
+    pub max_time: UnixNanos,
+    /// When it was written.
+    pub modified_ms: i64,
+}
+
+impl DataFile {
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        range.overlaps(self.min_time, self.max_time)
+    }
+
+    /// The UTC date of its partition, `2026-11-21`.
+    pub(crate) fn date(&self) -> Option<&str> {
+        self.path.as_ref().split('/').find_map(|part| part.strip_prefix("date="))
+    }
+}
+
+/// Footers of files, so that a dashboard's refresh does not parse them again. Bounded by bytes; the one that was
+/// not used for the longest time goes first.
+pub(crate) struct FooterCache {
+    limit_bytes: usize,
+    footers: Mutex<HashMap<Path, (Arc<ParquetMetaData>, u64)>>,
+    clock: AtomicU64,
+}
+
+impl FooterCache {
+    pub(crate) fn new(limit_bytes: usize) -> FooterCache {
+        FooterCache { limit_bytes, footers: Mutex::new(HashMap::new()), clock: AtomicU64::new(0) }
+    }
+
+    fn get(&self, path: &Path) -> Option<Arc<ParquetMetaData>> {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut footers = self.footers.lock();
+        let (footer, used) = footers.get_mut(path)?;
+        *used = now;
+        Some(footer.clone())
+    }
+
+    fn insert(&self, path: Path, footer: Arc<ParquetMetaData>) {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut footers = self.footers.lock();
+        footers.insert(path, (footer, now));
+        let mut bytes: usize = footers.values().map(|(footer, _)| footer.memory_size()).sum();
+        while bytes > self.limit_bytes && footers.len() > 1 {
+            let oldest = footers.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
+            match oldest.and_then(|path| footers.remove(&path)) {
+                Some((footer, _)) => bytes -= footer.memory_size(),
+                None => break,
+            }
+        }
+    }
+
+    pub(crate) fn remove(&self, path: &Path) {
+        self.footers.lock().remove(path);
+    }
+}
+
+/// Byte ranges of one file, read through the object store.
+#[derive(Clone)]
+pub(crate) struct FileSource {
+    store: Arc<dyn ObjectStore>,
+    file: Arc<DataFile>,
+}
+
+impl FileSource {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, file: Arc<DataFile>) -> FileSource {
+        FileSource { store, file }
+    }
+
+    /// The footer with its page index, from the cache if it is there.
+    pub(crate) async fn footer(&mut self, cache: &FooterCache) -> Result<ArrowReaderMetadata, StorageError> {
+        let footer = match cache.get(&self.file.path) {
+            Some(footer) => footer,
+            None => {
+                let footer = self.get_metadata(None).await?;
+                cache.insert(self.file.path.clone(), footer.clone());
+                footer
+            }
+        };
+        Ok(ArrowReaderMetadata::try_new(footer, ArrowReaderOptions::new())?)
+    }
+}
+
+fn external(error: object_store::Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}
+
+impl AsyncFileReader for FileSource {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        async move { self.store.get_range(&self.file.path, range).await.map_err(external) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        async move { self.store.get_ranges(&self.file.path, &ranges).await.map_err(external) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move {
+            let size = self.file.size_bytes;
+            let reader = ParquetMetaDataReader::new()
+                .with_page_index_policy(PageIndexPolicy::Optional)
+                .with_prefetch_hint(Some(64 << 10));
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        }
+        .boxed()
+    }
+}

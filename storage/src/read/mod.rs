@@ -1,0 +1,17 @@
+//! Reading tables: snapshots, and scans that touch no more of a file than they must.
+
+mod data_file;
+mod newest;
+mod predicate;
+mod prune;
+mod samples;
+mod scan;
+mod snapshot;
+
+pub use data_file::DataFile;
+pub(crate) use data_file::{FileSource, FooterCache};
+pub use predicate::ScanValue;
+pub use samples::SeriesColumns;
+pub(crate) use samples::read_samples;
+pub use scan::Scan;
+pub use snapshot::TableSnapshot;

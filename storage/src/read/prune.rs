@@ -1,0 +1,166 @@
+//! What of a file need not be read: row groups by their statistics and bloom filters, pages by the page index.
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BooleanArray, Scalar, TimestampMicrosecondArray},
+    compute::kernels::cmp,
+    datatypes::TimestampMicrosecondType,
+};
+use parquet::{
+    arrow::{
+        arrow_reader::{RowSelection, RowSelector, statistics::StatisticsConverter},
+        async_reader::ParquetRecordBatchStreamBuilder,
+    },
+    file::metadata::ParquetMetaData,
+};
+use pharos_model::TimeRange;
+
+use super::{FileSource, ScanValue};
+use crate::StorageError;
+
+pub(crate) type Builder = ParquetRecordBatchStreamBuilder<FileSource>;
+
+/// A stretch of values that a column has to overlap.
+struct Bounds {
+    column: String,
+    low: Scalar<ArrayRef>,
+    high: Scalar<ArrayRef>,
+}
+
+/// What the statistics are asked; `None` if no row of this file can fulfil the scan.
+fn bounds(builder: &Builder, range: TimeRange, equals: &[(String, ScanValue)]) -> Option<Vec<Bounds>> {
+    let time = |micros: i64| -> Scalar<ArrayRef> {
+        Scalar::new(std::sync::Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC")))
+    };
+    let mut bounds = vec![Bounds {
+        column: "time".to_string(),
+        low: time(range.start.micros()),
+        high: time(range.end.micros()),
+    }];
+    for (column, value) in equals {
+        let Ok(field) = builder.schema().field_with_name(column) else { continue };
+        let scalar = value.scalar(field.data_type())?;
+        bounds.push(Bounds { column: column.clone(), low: scalar.clone(), high: scalar });
+    }
+    Some(bounds)
+}
+
+/// Without statistics anything may be inside.
+fn may_overlap(mins: &ArrayRef, maxes: &ArrayRef, bounds: &Bounds) -> Result<Vec<bool>, StorageError> {
+    let high_enough = cmp::gt_eq(maxes, &bounds.low)?;
+    let low_enough = cmp::lt_eq(mins, &bounds.high)?;
+    let yes = |answer: &BooleanArray, at: usize| answer.is_null(at) || answer.value(at);
+    Ok((0..mins.len()).map(|at| yes(&high_enough, at) && yes(&low_enough, at)).collect())
+}
+
+/// The row groups that may hold matching rows, by statistics and then by bloom filters.
+pub(crate) async fn row_groups(
+    builder: &mut Builder,
+    range: TimeRange,
+    equals: &[(String, ScanValue)],
+) -> Result<Vec<usize>, StorageError> {
+    let Some(bounds) = bounds(builder, range, equals) else { return Ok(Vec::new()) };
+    let metadata = builder.metadata().clone();
+    let mut keep = vec![true; metadata.num_row_groups()];
+    for bounds in &bounds {
+        let converter =
+            StatisticsConverter::try_new(&bounds.column, builder.schema(), builder.parquet_schema())?;
+        let mins = converter.row_group_mins(metadata.row_groups())?;
+        let maxes = converter.row_group_maxes(metadata.row_groups())?;
+        let overlaps = may_overlap(&mins, &maxes, bounds)?;
+        keep.iter_mut().zip(overlaps).for_each(|(keep, overlaps)| *keep &= overlaps);
+    }
+    let mut groups = Vec::new();
+    for group in (0..keep.len()).filter(|group| keep.get(*group) == Some(&true)) {
+        if passes_blooms(builder, &metadata, group, equals).await? {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
+}
+
+async fn passes_blooms(
+    builder: &mut Builder,
+    metadata: &ParquetMetaData,
+    group: usize,
+    equals: &[(String, ScanValue)],
+) -> Result<bool, StorageError> {
+    for (name, value) in equals {
+        let columns = metadata.row_group(group).columns();
+        let Some(column) = columns.iter().position(|column| column.column_path().string() == *name) else {
+            continue;
+        };
+        if columns.get(column).is_none_or(|column| column.bloom_filter_offset().is_none()) {
+            continue;
+        }
+        let Some(bloom) = builder.get_row_group_column_bloom_filter(group, column).await? else { continue };
+        let may_hold = match value {
+            ScanValue::Text(text) => bloom.check(text.as_str()),
+            ScanValue::Bytes(bytes) => bloom.check(bytes.as_slice()),
+            ScanValue::Int(number) => bloom.check(number),
+            ScanValue::Bool(_) => true,
+        };
+        if !may_hold {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The rows of one row group that the page index cannot rule out; all of them if the file has no page index.
+pub(crate) fn pages(
+    builder: &Builder,
+    group: usize,
+    range: TimeRange,
+    equals: &[(String, ScanValue)],
+) -> Result<RowSelection, StorageError> {
+    let metadata = builder.metadata();
+    let rows = metadata.row_group(group).num_rows().max(0) as usize;
+    let mut selection = RowSelection::from(vec![RowSelector::select(rows)]);
+    let (Some(column_index), Some(offset_index)) = (metadata.column_index(), metadata.offset_index()) else {
+        return Ok(selection);
+    };
+    let Some(bounds) = bounds(builder, range, equals) else {
+        return Ok(RowSelection::from(vec![RowSelector::skip(rows)]));
+    };
+    for bounds in &bounds {
+        let converter =
+            StatisticsConverter::try_new(&bounds.column, builder.schema(), builder.parquet_schema())?;
+        let group = [group];
+        let mins = converter.data_page_mins(column_index, offset_index, &group)?;
+        let maxes = converter.data_page_maxes(column_index, offset_index, &group)?;
+        let Some(counts) = converter.data_page_row_counts(offset_index, metadata.row_groups(), &group)?
+        else {
+            continue;
+        };
+        let counts = counts.values();
+        if mins.len() != counts.len() {
+            continue;
+        }
+        let overlaps = may_overlap(&mins, &maxes, bounds)?;
+        let pages: Vec<RowSelector> = overlaps
+            .into_iter()
+            .zip(counts)
+            .map(|(overlaps, count)| match overlaps {
+                true => RowSelector::select(*count as usize),
+                false => RowSelector::skip(*count as usize),
+            })
+            .collect();
+        selection = selection.intersection(&RowSelection::from(pages));
+    }
+    Ok(selection)
+}
+
+/// First and last value of the column `time` in a row group, in microseconds, inclusive.
+pub(crate) fn times_us(builder: &Builder, group: usize) -> Result<(i64, i64), StorageError> {
+    let converter = StatisticsConverter::try_new("time", builder.schema(), builder.parquet_schema())?;
+    let group = [builder.metadata().row_group(group)];
+    let first = |array: ArrayRef| {
+        array
+            .as_primitive_opt::<TimestampMicrosecondType>()
+            .filter(|array| array.is_valid(0))
+            .map(|array| array.value(0))
+    };
+    let min = first(converter.row_group_mins(group)?).unwrap_or(i64::MIN);
+    let max = first(converter.row_group_maxes(group)?).unwrap_or(i64::MAX);
+    Ok((min, max))
+}

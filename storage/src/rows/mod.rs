@@ -1,0 +1,12 @@
+//! The columns of each table, one file a subject.
+
+mod access_log;
+mod edge;
+mod log;
+mod mesh_object;
+mod metric;
+mod span;
+mod trace_summary;
+
+pub(crate) use metric::{ExemplarRow, SampleRow, SeriesRow};
+pub use trace_summary::{ServiceCount, TraceSummary};

@@ -1,0 +1,75 @@
+use pharos_model::UnixNanos;
+
+use super::*;
+
+fn index() -> SeriesIndex {
+    let mut index = SeriesIndex::default();
+    for (metric, pod, code, first_ms) in [
+        ("requests", "a-1", "200", 1_000),
+        ("requests", "a-2", "503", 2_000),
+        ("requests", "b-1", "", 3_000),
+        ("errors", "b-1", "200", DAY_MS + 5),
+    ] {
+        let labels = Labels::from_pairs([("__name__", metric), ("pod", pod), ("code", code)]);
+        index.insert(&SeriesRow {
+            first_ms,
+            series: labels.series_id(),
+            labels: Arc::new(labels),
+            metadata: None,
+        });
+    }
+    index
+}
+
+#[test]
+fn matchers_choose_series_as_prometheus_does() {
+    let check = |matchers: &[(&str, MatchOp, &str)], wanted: &[&str]| {
+        let index = index();
+        let matchers: Vec<LabelMatcher> =
+            matchers.iter().map(|(name, op, value)| LabelMatcher::new(*name, *op, *value)).collect();
+        let found = index.select(&matchers, TimeRange::ALL).unwrap();
+        let mut pods: Vec<String> =
+            found.iter().map(|entry| format!("{}/{}", entry.metric, entry.labels.get("pod"))).collect();
+        pods.sort();
+        assert_eq!(pods, wanted, "{matchers:?}");
+    };
+    use MatchOp::{Equal, NotEqual, NotRegex, Regex};
+    check(&[("__name__", Equal, "requests")], &["requests/a-1", "requests/a-2", "requests/b-1"]);
+    check(&[("__name__", Equal, "requests"), ("pod", Regex, "a-.*")], &["requests/a-1", "requests/a-2"]);
+    check(&[("pod", Regex, "a")], &[]);
+    check(&[("code", Equal, "")], &["requests/b-1"]);
+    check(&[("code", NotEqual, "")], &["errors/b-1", "requests/a-1", "requests/a-2"]);
+    check(&[("code", NotEqual, "200"), ("__name__", Equal, "requests")], &["requests/a-2", "requests/b-1"]);
+    check(&[("code", NotRegex, "2..|")], &["requests/a-2"]);
+    check(&[("code", Regex, "2..|")], &["errors/b-1", "requests/a-1", "requests/b-1"]);
+    check(&[("absent", Equal, ""), ("pod", Equal, "b-1")], &["errors/b-1", "requests/b-1"]);
+    check(&[("absent", Regex, ".+")], &[]);
+}
+
+#[test]
+fn a_series_is_found_in_the_range_of_its_samples_only() {
+    let index = index();
+    let before = TimeRange::new(UnixNanos::from_millis(0), UnixNanos::from_millis(2_500));
+    assert_eq!(index.select(&[], before).unwrap().len(), 2);
+    assert_eq!(index.label_values("code", &[], before).unwrap(), ["200", "503"]);
+    assert_eq!(index.label_names(&[], before).unwrap(), ["__name__", "code", "pod"]);
+}
+
+#[test]
+fn a_wrong_regex_is_named() {
+    let index = index();
+    let error = index.select(&[LabelMatcher::new("pod", MatchOp::Regex, "(")], TimeRange::ALL).err().unwrap();
+    assert!(error.to_string().contains("pod=~"), "{error}");
+}
+
+#[test]
+fn a_series_needs_a_row_for_each_new_day() {
+    let mut index = index();
+    let id = Labels::from_pairs([("__name__", "requests"), ("pod", "b-1")]).series_id();
+    assert!(index.has_day(id, 5_000));
+    assert!(!index.has_day(id, DAY_MS));
+    let labels = index.get(id).unwrap().labels.clone();
+    index.insert(&SeriesRow { first_ms: DAY_MS, series: id, labels, metadata: None });
+    assert!(index.has_day(id, DAY_MS + 1));
+    assert_eq!(index.len(), 4);
+}

@@ -1,0 +1,87 @@
+//! What the storage's threads share.
+
+use std::sync::{Arc, atomic::AtomicUsize};
+
+use object_store::ObjectStore;
+use parking_lot::RwLock;
+use pharos_model::SeriesId;
+use tokio::sync::broadcast;
+
+use crate::{
+    Batch, DataFile, StorageConfig, Table, commit::Rows, head::Generation, read::FooterCache,
+    series_index::SeriesIndex,
+};
+
+pub(crate) struct Shared {
+    pub(crate) config: StorageConfig,
+    /// Locked after `index` where both are needed.
+    pub(crate) state: RwLock<State>,
+    pub(crate) index: RwLock<SeriesIndex>,
+    pub(crate) object_store: Arc<dyn ObjectStore>,
+    pub(crate) footers: Arc<FooterCache>,
+    pub(crate) tail: broadcast::Sender<Arc<Batch>>,
+    /// Of the rows in the head.
+    pub(crate) head_bytes: AtomicUsize,
+    /// Of the rows on their way into the head.
+    pub(crate) pending_bytes: AtomicUsize,
+}
+
+/// Everything that a snapshot is taken of. For each table, a row is either in its files or in a generation that is
+/// newer than `flushed_through`: one lock, so never in both and never in neither.
+pub(crate) struct State {
+    pub(crate) open: Generation,
+    /// Oldest first.
+    pub(crate) sealed: Vec<Arc<Generation>>,
+    tables: [TableFiles; Table::ALL.len()],
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct TableFiles {
+    pub(crate) files: Arc<Vec<Arc<DataFile>>>,
+    /// Rows of this WAL segment and of those before it are in the files.
+    pub(crate) flushed_through: Option<u64>,
+}
+
+impl State {
+    pub(crate) fn new(open: Generation, tables: [TableFiles; Table::ALL.len()]) -> State {
+        State { open, sealed: Vec::new(), tables }
+    }
+
+    pub(crate) fn table(&self, table: Table) -> &TableFiles {
+        &self.tables[table.index()]
+    }
+
+    pub(crate) fn table_mut(&mut self, table: Table) -> &mut TableFiles {
+        &mut self.tables[table.index()]
+    }
+
+    /// The generations whose rows of the table are in no file yet, oldest first.
+    pub(crate) fn unflushed(&self, table: Table) -> impl Iterator<Item = &Generation> {
+        let flushed = self.table(table).flushed_through;
+        let sealed = self.sealed.iter().map(Arc::as_ref);
+        sealed.chain([&self.open]).filter(move |generation| Some(generation.segment) > flushed)
+    }
+
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.open.bytes() + self.sealed.iter().map(|generation| generation.bytes()).sum::<usize>()
+    }
+
+    pub(crate) fn head_has_sample(&self, id: SeriesId, time_ms: i64) -> bool {
+        self.sealed.iter().any(|generation| generation.samples.has(id, time_ms))
+            || self.open.samples.has(id, time_ms)
+    }
+}
+
+impl Generation {
+    pub(crate) fn add(&mut self, rows: Rows) {
+        self.spans.push(rows.spans);
+        self.access_logs.push(rows.access_logs);
+        self.logs.push(rows.logs);
+        self.series.push(rows.series);
+        self.exemplars.push(rows.exemplars);
+        self.mesh_config.push(rows.mesh_config);
+        for row in rows.samples {
+            self.samples.push(row.series, &row.metric, row.time_ms, row.value);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+use std::sync::atomic::Ordering;
+
+use pharos_model::UnixNanos;
+
+use crate::{Table, shared::Shared};
+
+/// What the storage holds, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct StorageStats {
+    pub tables: Vec<TableStats>,
+    /// Rows that no file holds yet.
+    pub head_bytes: u64,
+    pub series: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct TableStats {
+    pub table: Table,
+    /// In files and, but for derived tables, in the head.
+    pub rows: u64,
+    pub files: u64,
+    pub file_bytes: u64,
+    pub oldest: Option<UnixNanos>,
+    pub newest: Option<UnixNanos>,
+}
+
+pub(crate) fn collect(shared: &Shared) -> StorageStats {
+    let series = shared.index.read().len() as u64;
+    let state = shared.state.read();
+    let tables = Table::ALL.map(|table| {
+        let files = &state.table(table).files;
+        let head: usize = state.unflushed(table).map(|generation| generation.rows(table)).sum();
+        let head_times = state.unflushed(table).filter_map(|generation| generation.times(table));
+        let (mut oldest, mut newest) =
+            (files.iter().map(|file| file.min_time).min(), files.iter().map(|file| file.max_time).max());
+        for (first, last) in head_times {
+            oldest = Some(oldest.map_or(first, |known| known.min(first)));
+            newest = Some(newest.map_or(last, |known| known.max(last)));
+        }
+        TableStats {
+            table,
+            rows: files.iter().map(|file| file.rows).sum::<u64>() + head as u64,
+            files: files.len() as u64,
+            file_bytes: files.iter().map(|file| file.size_bytes).sum(),
+            oldest,
+            newest,
+        }
+    });
+    StorageStats {
+        tables: tables.into(),
+        head_bytes: shared.head_bytes.load(Ordering::Relaxed) as u64,
+        series,
+    }
+}

@@ -1,0 +1,215 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use futures::TryStreamExt;
+use hashbrown::HashMap;
+use object_store::{ObjectStore, local::LocalFileSystem};
+use parking_lot::RwLock;
+use pharos_model::{Edge, Exemplar, LabelMatcher, Labels, MetricMetadata, SeriesId, TimeRange};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::{
+    AppendError, Appended, Batch, Scan, SeriesColumns, StorageConfig, StorageError, StorageStats, Table,
+    TableSnapshot,
+    columns::from_batch,
+    commit::{Command, Committer},
+    head::Generation,
+    identity::RecentIdentities,
+    read::{FooterCache, read_samples},
+    rows::ExemplarRow,
+    series_index::SeriesIndex,
+    shared::{Shared, State},
+    stats,
+};
+
+/// Batches that a slow reader of the live tail may fall behind before it loses some.
+const TAIL_BATCHES: usize = 256;
+
+/// Parsed footers kept in memory.
+const FOOTER_BYTES: usize = 24 << 20;
+
+/// When a full head may have room again: about a flush.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The tables of one data directory. A handle: clones share everything.
+#[derive(Clone)]
+pub struct Storage {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Storage {
+    /// Opens the directory, or makes it, and replays what was not in files yet.
+    pub async fn open(config: StorageConfig) -> Result<Storage, StorageError> {
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|error| StorageError::io(&config.data_dir, error))?;
+        let object_store: Arc<dyn ObjectStore> =
+            Arc::new(LocalFileSystem::new_with_prefix(&config.data_dir)?);
+        let shared = Arc::new(Shared {
+            config,
+            state: RwLock::new(State::new(Generation::new(1), Default::default())),
+            index: RwLock::new(SeriesIndex::default()),
+            object_store,
+            footers: Arc::new(FooterCache::new(FOOTER_BYTES)),
+            tail: broadcast::Sender::new(TAIL_BATCHES),
+            head_bytes: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
+        });
+        let (commands, receiver) = mpsc::channel();
+        let committer = Committer::new(shared.clone(), receiver, RecentIdentities::default());
+        std::thread::Builder::new()
+            .name("pharos-commit".to_string())
+            .spawn(move || committer.run())
+            .map_err(|error| StorageError::io(&shared.config.data_dir, error))?;
+        Ok(Storage { shared, commands })
+    }
+
+    /// Stores a batch. When this returns, its rows are as durable as configured, and the next snapshot has them.
+    pub async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        if batch.is_empty() {
+            return Ok(Appended::default());
+        }
+        let weight = batch.weight();
+        let budget = self.shared.config.head_bytes;
+        if weight > budget {
+            return Err(AppendError::Invalid {
+                message: format!("{weight} bytes in one batch; at most {budget} fit"),
+            });
+        }
+        let pending = self.shared.pending_bytes.fetch_add(weight, Ordering::Relaxed) + weight;
+        if self.shared.head_bytes.load(Ordering::Relaxed) + pending > budget {
+            self.shared.pending_bytes.fetch_sub(weight, Ordering::Relaxed);
+            return Err(AppendError::Overloaded { retry_after: RETRY_AFTER });
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Append { batch, weight, reply });
+        if sent.is_err() {
+            self.shared.pending_bytes.fetch_sub(weight, Ordering::Relaxed);
+            return Err(AppendError::Failed(StorageError::Closed));
+        }
+        answer.await.unwrap_or(Err(AppendError::Failed(StorageError::Closed)))
+    }
+
+    /// Every batch from now on, once it is stored and without the rows that were known already. A reader that falls
+    /// behind by more than 256 batches loses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.shared.tail.subscribe()
+    }
+
+    /// The table at this moment: every row stored so far is in it once. Files and batches without rows in `range`
+    /// are left out; the others come whole.
+    pub fn snapshot(&self, table: Table, range: TimeRange) -> Result<TableSnapshot, StorageError> {
+        TableSnapshot::take(&self.shared, table, range)
+    }
+
+    /// The series that fulfil all matchers and have samples in `range`, to the day's precision for series of before
+    /// the last start. Fails when there are more than `limit`.
+    pub fn select_series(
+        &self,
+        matchers: &[LabelMatcher],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<(SeriesId, Arc<Labels>)>, StorageError> {
+        let index = self.shared.index.read();
+        let found = index.select(matchers, range)?;
+        if found.len() > limit {
+            return Err(StorageError::TooManySeries { limit });
+        }
+        Ok(found.into_iter().map(|entry| (entry.id, entry.labels.clone())).collect())
+    }
+
+    /// The series' samples between the two times, both inclusive, in the order of `ids`: ascending, no time twice.
+    /// Staleness markers are among them.
+    pub async fn read_samples(
+        &self,
+        ids: &[SeriesId],
+        first_ms: i64,
+        last_ms: i64,
+    ) -> Result<Vec<SeriesColumns>, StorageError> {
+        read_samples(&self.shared, ids, first_ms, last_ms).await
+    }
+
+    /// The exemplars of the series that fulfil the matchers, by series; each list in ascending time.
+    pub async fn exemplars(
+        &self,
+        matchers: &[LabelMatcher],
+        range: TimeRange,
+    ) -> Result<Vec<(Arc<Labels>, Vec<Exemplar>)>, StorageError> {
+        let series = self.select_series(matchers, range, usize::MAX)?;
+        let mut found: HashMap<SeriesId, (Arc<Labels>, Vec<Exemplar>)> =
+            series.into_iter().map(|(id, labels)| (id, (labels, Vec::new()))).collect();
+        let mut batches = self.snapshot(Table::Exemplars, range)?.read(&Scan::new(range)).await?;
+        while let Some(batch) = batches.try_next().await? {
+            for row in from_batch::<ExemplarRow>(&batch)? {
+                if let Some((_, exemplars)) = found.get_mut(&row.series) {
+                    exemplars.push(row.exemplar);
+                }
+            }
+        }
+        let mut found: Vec<_> = found.into_values().filter(|(_, exemplars)| !exemplars.is_empty()).collect();
+        found.sort_by(|(left, _), (right, _)| left.cmp(right));
+        for (_, exemplars) in &mut found {
+            exemplars.sort_by_key(|exemplar| exemplar.time_ms);
+            exemplars.dedup();
+        }
+        Ok(found)
+    }
+
+    /// Names of the labels of the series that fulfil the matchers, sorted.
+    pub fn label_names(
+        &self,
+        matchers: &[LabelMatcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, StorageError> {
+        self.shared.index.read().label_names(matchers, range)
+    }
+
+    /// Values of one label, sorted.
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[LabelMatcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, StorageError> {
+        self.shared.index.read().label_values(name, matchers, range)
+    }
+
+    /// What expositions said of this metric family, or of all, by family name.
+    pub fn metadata(&self, family: Option<&str>) -> Vec<MetricMetadata> {
+        let index = self.shared.index.read();
+        match family {
+            Some(family) => index.metadata().get(family).cloned().into_iter().collect(),
+            None => index.metadata().values().cloned().collect(),
+        }
+    }
+
+    /// The edge rows whose ten seconds overlap `range`, each bucket, key and measure once, by time.
+    pub async fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, StorageError> {
+        self.snapshot(Table::Edges, range)?.edges(range).await
+    }
+
+    pub fn stats(&self) -> StorageStats {
+        stats::collect(&self.shared)
+    }
+
+    /// Seals the head and returns when its rows are in files.
+    pub async fn flush(&self) -> Result<(), StorageError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Seal { reply }).map_err(|_| StorageError::Closed)?;
+        answer.await.map_err(|_| StorageError::Closed)
+    }
+
+    /// Writes everything to files and stops. Appends fail from then on.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        self.flush().await?;
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Stop { reply }).map_err(|_| StorageError::Closed)?;
+        answer.await.map_err(|_| StorageError::Closed)
+    }
+}

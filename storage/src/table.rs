@@ -1,0 +1,145 @@
+use std::sync::LazyLock;
+
+use arrow::datatypes::SchemaRef;
+use pharos_model::{AccessLog, Edge, LogRecord, MeshObject, Span, TimeSeries};
+
+use crate::{
+    columns::{Layout, schema_of},
+    rows::{ExemplarRow, SampleRow, SeriesRow, TraceSummary},
+};
+
+/// The tables, all columnar and partitioned by UTC date. Every one has a column `time`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    Spans,
+    AccessLogs,
+    Logs,
+    /// One row per series and UTC day on which it had samples.
+    Series,
+    Samples,
+    Exemplars,
+    MeshConfig,
+    /// Derived from samples, access logs and spans.
+    Edges,
+    /// Derived from spans.
+    TraceSummaries,
+}
+
+impl Table {
+    pub const ALL: [Table; 9] = [
+        Table::Spans,
+        Table::AccessLogs,
+        Table::Logs,
+        Table::Series,
+        Table::Samples,
+        Table::Exemplars,
+        Table::MeshConfig,
+        Table::Edges,
+        Table::TraceSummaries,
+    ];
+
+    /// As in SQL, and of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Spans => "spans",
+            Table::AccessLogs => "access_logs",
+            Table::Logs => "logs",
+            Table::Series => "series",
+            Table::Samples => "samples",
+            Table::Exemplars => "exemplars",
+            Table::MeshConfig => "mesh_config",
+            Table::Edges => "edges",
+            Table::TraceSummaries => "trace_summaries",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Table> {
+        Table::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    /// Columns of the rows in files and in the head. All are nullable; text that repeats is
+    /// `Dictionary(Int32, Utf8)`, times are `Timestamp(Microsecond, "UTC")`.
+    pub fn schema(self) -> SchemaRef {
+        static SCHEMAS: LazyLock<[SchemaRef; 9]> = LazyLock::new(|| {
+            Table::ALL.map(|table| match table {
+                Table::Spans => schema_of::<Span>(Layout::Table),
+                Table::AccessLogs => schema_of::<AccessLog>(Layout::Table),
+                Table::Logs => schema_of::<LogRecord>(Layout::Table),
+                Table::Series => schema_of::<SeriesRow>(Layout::Table),
+                Table::Samples => schema_of::<SampleRow>(Layout::Table),
+                Table::Exemplars => schema_of::<ExemplarRow>(Layout::Table),
+                Table::MeshConfig => schema_of::<MeshObject>(Layout::Table),
+                Table::Edges => schema_of::<Edge>(Layout::Table),
+                Table::TraceSummaries => schema_of::<TraceSummary>(Layout::Table),
+            })
+        });
+        SCHEMAS[self.index()].clone()
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Columns by which a file is sorted after its time bucket, if it has one; those of the catalogue first.
+    pub(crate) fn sort(self) -> Sort {
+        let (bucket, columns): (bool, &'static [&'static str]) = match self {
+            Table::Spans => (true, &["service", "name", "time", "start_nanos_rem"]),
+            Table::AccessLogs => (true, &["destination_service", "time", "time_nanos_rem"]),
+            Table::Logs => (true, &["service", "time", "time_nanos_rem"]),
+            Table::Series => (false, &["metric", "series", "time"]),
+            Table::Samples | Table::Exemplars => (false, &["metric", "series", "time"]),
+            Table::MeshConfig => (false, &["kind", "namespace", "name", "time"]),
+            Table::Edges => (false, &["time", "origin", "source_workload", "destination_workload"]),
+            Table::TraceSummaries => (false, &["time"]),
+        };
+        Sort { minute_first: bucket, columns }
+    }
+
+    /// Columns that are looked up by equality and too varied for statistics to prune by.
+    pub(crate) fn bloom_columns(self) -> &'static [&'static str] {
+        match self {
+            Table::Spans => &["trace_id", "request_id"],
+            Table::AccessLogs => &["trace_id", "request_id"],
+            Table::Logs | Table::Exemplars | Table::TraceSummaries => &["trace_id"],
+            Table::Series | Table::Samples => &["series"],
+            Table::MeshConfig | Table::Edges => &[],
+        }
+    }
+}
+
+/// The order of rows in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sort {
+    /// Rows of one minute stay together, whatever else they are sorted by.
+    pub(crate) minute_first: bool,
+    pub(crate) columns: &'static [&'static str],
+}
+
+/// What a receiver hands over: rows of one kind.
+#[derive(Clone, Debug)]
+pub enum Batch {
+    Spans(Vec<Span>),
+    AccessLogs(Vec<AccessLog>),
+    Logs(Vec<LogRecord>),
+    Samples(Vec<TimeSeries>),
+    MeshConfig(Vec<MeshObject>),
+}
+
+impl Batch {
+    /// Rows; for samples, single values.
+    pub fn len(&self) -> usize {
+        match self {
+            Batch::Spans(rows) => rows.len(),
+            Batch::AccessLogs(rows) => rows.len(),
+            Batch::Logs(rows) => rows.len(),
+            Batch::Samples(series) => {
+                series.iter().map(|series| series.samples.len() + series.exemplars.len()).sum()
+            }
+            Batch::MeshConfig(rows) => rows.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
