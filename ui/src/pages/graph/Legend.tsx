@@ -1,0 +1,52 @@
+/** What shapes, lines and dots mean. */
+const LINES = [
+  ["healthy", "healthy", ""],
+  ["degraded", "degraded", "9 4"],
+  ["failing", "failing", "4 3"],
+  ["idle", "idle", "1.5 4"],
+  ["tcp", "TCP", ""],
+] as const;
+
+export function Legend() {
+  return (
+    <details class="legend-box">
+      <summary>Legend</summary>
+      <ul>
+        {LINES.map(([token, words, dash]) => (
+          <li key={token}>
+            <svg width="34" height="10" aria-hidden="true">
+              <line x1="1" y1="5" x2="33" y2="5" stroke={`var(--${token})`} stroke-width={token === "failing" ? 4 : 2.2} stroke-dasharray={dash} />
+            </svg>
+            {words}
+          </li>
+        ))}
+        <li>
+          <svg width="34" height="16" aria-hidden="true">
+            <rect x="3" y="1.5" width="28" height="13" rx="4" class="legend-shape" />
+          </svg>
+          workload, app
+        </li>
+        <li>
+          <svg width="34" height="16" aria-hidden="true">
+            <path d="M2 8l5-6.500h20l5 6.500-5 6.500H7z" class="legend-shape" />
+          </svg>
+          service
+        </li>
+        <li>
+          <svg width="34" height="16" aria-hidden="true">
+            <circle cx="7" cy="8" r="3" fill="var(--graph-dot)" />
+            <circle cx="17" cy="8" r="3" fill="var(--graph-dot)" />
+            <path d="M27 3.500l4.500 4.500-4.500 4.500L22.500 8z" fill="var(--graph-dot-error)" />
+          </svg>
+          requests, failed ones as diamonds
+        </li>
+        <li>
+          <svg width="34" height="16" viewBox="0 0 34 16" aria-hidden="true">
+            <path d="M12 7h9v7h-9zM14 7V4.500a2.500 2.500 0 0 1 5 0V7" fill="none" stroke="var(--text-muted)" stroke-width="1.400" />
+          </svg>
+          mutual TLS; open: only in part
+        </li>
+      </ul>
+    </details>
+  );
+}
