@@ -81,11 +81,13 @@ export function drawEdges(
     if (batch) batch.edges.push(edge);
     else batches.set(key, { health, tcp, lineWidth, alpha, edges: [edge] });
   }
-  const crowded = visible.length > 900;
+  const crowded = visible.length > 250;
+  // Many healthy edges together step back, so that the others show.
+  const healthyAlpha = Math.min(0.62, Math.max(0.16, 40 / Math.max(1, visible.length)));
   for (const batch of [...batches.values()].sort((a, b) => a.alpha - b.alpha)) {
     const path = new Path2D();
     for (const { curve } of batch.edges) traceCurve(path, curve);
-    const base = batch.health === "healthy" ? (crowded ? 0.3 : 0.62) : batch.health === "idle" ? 0.5 : 0.95;
+    const base = batch.health === "healthy" ? healthyAlpha : batch.health === "idle" ? 0.5 : 0.95;
     context.globalAlpha = base * batch.alpha;
     context.strokeStyle = batch.tcp && batch.health === "healthy" ? palette.tcp : palette.health[batch.health];
     context.lineWidth = Math.max(batch.lineWidth, (crowded ? 0.7 : 1) / camera.scale);

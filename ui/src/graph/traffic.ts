@@ -10,6 +10,7 @@ import type { Scene, SceneEdge } from "./scene";
 
 /** Beyond so many visible edges only the busiest move. */
 const MAX_MOVING_EDGES = 300;
+const MAX_DOTS = 800;
 const DOT_RADIUS = 2.5;
 const ERROR_RADIUS = 3.8;
 
@@ -66,10 +67,14 @@ export class Traffic {
     const bad = new Path2D();
     const at: Point = { x: 0, y: 0 };
     this.drawn = 0;
+    // From far away dots move as fast on the screen as from near, and never run together.
+    const far = Math.max(1, 0.6 / scale);
+    const ways = moving.reduce((sum, { curve }) => sum + curve.length, 0);
+    const leastGap = Math.max(16 * far, ways / MAX_DOTS);
     for (const edge of moving) {
       const rate = edge.edge.protocol === "tcp" ? Math.max(0.5, edge.edge.rate / 2048) : edge.edge.rate;
-      const frequency = Math.max(0.15, dotsPerSecond(rate));
-      const speed = dotSpeed(rate);
+      const speed = dotSpeed(rate) * far;
+      const frequency = Math.min(Math.max(0.15, dotsPerSecond(rate)), speed / leastGap);
       const flow = this.flowOf(edge);
       flow.sent += elapsedS * frequency;
       const newest = Math.floor(flow.sent);

@@ -2,7 +2,7 @@
  * Collapse by namespace: a folded namespace becomes one node, and the edges that then run between
  * the same two ends become one edge.
  */
-import { type GraphEdge, type GraphNode, type MeshGraph, withNodeTotals, worse } from "./meshGraph";
+import { type GraphEdge, type GraphNode, type MeshGraph, healthOf, withNodeTotals, worse } from "./meshGraph";
 
 /** Above so many nodes all namespaces start folded. */
 export const FOLD_ABOVE_NODES = 300;
@@ -23,6 +23,7 @@ export function collapseNamespaces(graph: MeshGraph, namespaces: ReadonlySet<str
   const standIn = new Map<string, string>();
   const nodes: GraphNode[] = [];
   const folded = new Map<string, GraphNode>();
+  const troubled = new Map<string, number>();
   for (const node of graph.nodes) {
     // The unknown caller is nobody's namespace: it stays itself.
     if (!namespaces.has(node.namespace) || node.kind === "unknown") {
@@ -35,14 +36,17 @@ export function collapseNamespaces(graph: MeshGraph, namespaces: ReadonlySet<str
     const group = folded.get(id);
     if (group) {
       group.size += 1;
+      if (node.health === "failing") troubled.set(id, (troubled.get(id) ?? 0) + 1);
       group.health = worse(group.health, node.health);
       group.isGateway ||= node.isGateway;
     } else {
+      if (node.health === "failing") troubled.set(id, 1);
       folded.set(id, { ...node, ...namespaceFace, id, title: node.namespace, namespace: node.namespace });
     }
   }
   for (const group of folded.values()) {
-    group.subtitle = `${group.size} nodes`;
+    const failing = troubled.get(group.id);
+    group.subtitle = failing ? `${failing} of ${group.size} failing` : `${group.size} nodes`;
     nodes.push(group);
   }
   const edges = new Map<string, GraphEdge>();
@@ -58,11 +62,11 @@ export function collapseNamespaces(graph: MeshGraph, namespaces: ReadonlySet<str
     const merged = edges.get(id);
     edges.set(id, merged ? mergeEdges(merged, edge) : { ...edge, id, source, target });
   }
-  // Health inside a folded namespace counts too, so it is kept where it is worse than the edges'.
+  // Trouble inside a folded namespace must show, but one bad service is not a failing namespace.
   const collapsed = withNodeTotals({ ...graph, nodes, edges: [...edges.values()] });
   for (const node of collapsed.nodes) {
-    const group = folded.get(node.id);
-    if (group) node.health = worse(node.health, group.health);
+    const inside = folded.get(node.id)?.health;
+    if (inside) node.health = worse(node.health, inside === "failing" ? "degraded" : inside);
   }
   return collapsed;
 }
@@ -98,6 +102,8 @@ export function mergeEdges(a: GraphEdge, b: GraphEdge): GraphEdge {
   const requests = a.requests + b.requests;
   const errors = a.errors + b.errors;
   const rate = a.rate + b.rate;
+  const codes = addCounts(a.codes, b.codes);
+  const codesOf = Object.keys(codes).length;
   return {
     ...a,
     requests,
@@ -109,13 +115,13 @@ export function mergeEdges(a: GraphEdge, b: GraphEdge): GraphEdge {
     p99Ms: upperBound(a.p99Ms, b.p99Ms),
     percentilesAreBounds: true,
     mtlsShare: rate > 0 ? (a.mtlsShare * a.rate + b.mtlsShare * b.rate) / rate : a.mtlsShare,
-    codes: addCounts(a.codes, b.codes),
+    codes,
     flags: addCounts(a.flags, b.flags),
     reporters: {
       source: addViews(a.reporters.source, b.reporters.source),
       destination: addViews(a.reporters.destination, b.reporters.destination),
     },
-    health: worse(a.health, b.health),
+    health: codesOf > 0 ? healthOf(requests, codes, a.protocol) : worse(a.health, b.health),
     sourcePrincipal: a.sourcePrincipal === b.sourcePrincipal ? a.sourcePrincipal : null,
     destPrincipal: a.destPrincipal === b.destPrincipal ? a.destPrincipal : null,
   };

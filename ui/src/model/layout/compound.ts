@@ -133,7 +133,8 @@ function placeGroup(
 /** Room for edge labels between columns; less in small boxes, more where many edges run. */
 function spacingAt(depth: number, group: LayoutGroup, edgeCount: number, labelRoom: number): Spacing {
   const members = group.nodes.length + group.groups.length;
-  const room = labelRoom + 34;
+  // Where edges are many, labels are not placed with care, and need no room.
+  const room = (edgeCount > 150 ? 60 : labelRoom) + 34;
   const gapX = depth < 2 ? room + Math.min(170, Math.max(0, edgeCount - 20) * 0.6) : room;
   return { gapX, gapY: group.groups.length > 0 ? 30 : members > 60 ? 18 : 34 };
 }

@@ -2,7 +2,8 @@
  * A layered (Sugiyama-style) layout from left to right: callers left, callees right.
  *
  * 1. edges that close a cycle are turned round (depth-first search, entry points first),
- * 2. rank = longest path from the entry points; entries that only feed deep nodes move next to them,
+ * 2. rank = longest path from the entry points, so that all calls run right; where that would make
+ *    a long thin chain, rank = distance from the entry points instead, and some calls run back,
  * 3. edges over several ranks get a dummy in each rank between, which keeps room for the line,
  * 4. barycentre sweeps order each rank; the order with the fewest crossings wins,
  * 5. y: each rank in turn moves towards its neighbours' mean, with the order and gaps kept
@@ -47,9 +48,14 @@ export interface Spacing {
   gapX: number;
 }
 
+const COLUMN_OF_SINGLES = 6;
+/** Up to so many ranks a chain is shown as a chain. */
+const MIN_RANKS_OF_A_CHAIN = 9;
 /** Longer links are drawn straight: their dummies would cost more than they show. */
 const MAX_SPAN_WITH_DUMMIES = 6;
 const DUMMY_HEIGHT = 14;
+/** In a dense graph lines lie closer: their room must not push the nodes apart. */
+const DENSE_DUMMY_HEIGHT = 3;
 
 export function layoutLayered(items: readonly Item[], links: readonly Link[], spacing: Spacing): Layered {
   const degree = new Int32Array(items.length);
@@ -82,6 +88,7 @@ function layoutConnected(
   if (connected.length === 0) return { width: 0, height: 0 };
   const forward = breakCycles(items.length, links, connected);
   const rank = assignRanks(items.length, forward, connected);
+  const dummyHeight = links.length > items.length * 4 ? DENSE_DUMMY_HEIGHT : DUMMY_HEIGHT;
   const rankCount = 1 + connected.reduce((most, index) => Math.max(most, rank[index]!), 0);
 
   // Vertices 0..items.length are the items, those above are dummies.
@@ -91,7 +98,8 @@ function layoutConnected(
   for (const index of connected) ranks[rank[index]!]!.push(index);
   const segments: [number, number][] = [];
   const chains = new Map<string, number[]>();
-  for (const { from, to } of forward) {
+  for (const link of forward) {
+    const [from, to] = rank[link.from]! <= rank[link.to]! ? [link.from, link.to] : [link.to, link.from];
     const key = `${from}>${to}`;
     const span = rank[to]! - rank[from]!;
     if (chains.has(key) || span <= 0) continue;
@@ -99,7 +107,7 @@ function layoutConnected(
     if (span > 1 && span <= MAX_SPAN_WITH_DUMMIES) {
       for (let step = 1; step < span; step += 1) {
         const dummy = heights.length;
-        heights.push(DUMMY_HEIGHT);
+        heights.push(dummyHeight);
         seeds.push(seeds[from]! + ((seeds[to]! - seeds[from]!) * step) / span);
         ranks[rank[from]! + step]!.push(dummy);
         chain.push(dummy);
@@ -209,11 +217,28 @@ function assignRanks(count: number, links: readonly Link[], vertices: readonly n
       if (waiting[to] === 0) ready.push(to);
     }
   }
+  const deepest = vertices.reduce((most, vertex) => Math.max(most, rank[vertex]!), 0);
+  if (deepest + 1 > Math.max(MIN_RANKS_OF_A_CHAIN, 1.6 * Math.sqrt(vertices.length))) return distances(count, out, entries);
   for (const entry of entries) {
     const nearest = out[entry]!.reduce((least, to) => Math.min(least, rank[to]!), Infinity);
     if (nearest !== Infinity) rank[entry] = nearest - 1;
   }
   return rank;
+}
+
+/** Calls from the nearest entry point. The graph has no cycles here, so every vertex is reached. */
+function distances(count: number, out: readonly (readonly number[])[], entries: readonly number[]): Int32Array {
+  const distance = new Int32Array(count).fill(-1);
+  const queue = [...entries];
+  for (const entry of entries) distance[entry] = 0;
+  for (let at = 0; at < queue.length; at += 1) {
+    for (const to of out[queue[at]!]!) {
+      if (distance[to] !== -1) continue;
+      distance[to] = distance[queue[at]!]! + 1;
+      queue.push(to);
+    }
+  }
+  return distance.map((found) => Math.max(0, found));
 }
 
 /** Items without any link go in rows below the rest, about as wide as the whole is high. */
@@ -226,7 +251,8 @@ function placeSingles(
   main: Size,
 ): Layered {
   const area = single.reduce((sum, index) => sum + (items[index]!.width + spacing.gapY) * (items[index]!.height + spacing.gapY), 0);
-  const rowWidth = Math.max(main.width, Math.sqrt(area * 1.8));
+  // A few alone, such as the versions of an app, stand below each other.
+  const rowWidth = main.width === 0 && single.length <= COLUMN_OF_SINGLES ? 0 : Math.max(main.width, Math.sqrt(area * 1.8));
   let { width } = main;
   let top = main.height === 0 ? 0 : main.height + spacing.gapY * 2;
   let left = 0;

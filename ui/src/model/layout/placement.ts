@@ -41,7 +41,7 @@ export function placeRanks(
   return y;
 }
 
-const gapOf = (vertex: number, itemCount: number, gap: number): number => (vertex < itemCount ? gap : gap / 2);
+const gapOf = (vertex: number, itemCount: number, gap: number): number => (vertex < itemCount ? gap : gap / 4);
 
 function weightedMean(near: readonly number[], vertex: number, y: Float64Array, itemCount: number): number | null {
   if (near.length === 0) return null;
@@ -72,7 +72,7 @@ function spread(
   for (const [index, vertex] of members.entries()) {
     if (index > 0) {
       const before = members[index - 1]!;
-      const between = Math.max(gapOf(before, itemCount, gap), gapOf(vertex, itemCount, gap));
+      const between = (gapOf(before, itemCount, gap) + gapOf(vertex, itemCount, gap)) / 2;
       offset += (heights[before]! + heights[vertex]!) / 2 + between;
     }
     offsets.push(offset);
