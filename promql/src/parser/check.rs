@@ -1,0 +1,152 @@
+//! The type check: whether every part of a query has the type that its place demands.
+
+use super::ParseError;
+use crate::ast::{Binary, Cardinality, Expr, ExprKind, Extension, Selector, ValueType};
+use crate::functions::{Function, Variadic};
+use crate::text::{is_valid_name, quote};
+
+pub(super) fn check(expr: &Expr) -> Result<(), ParseError> {
+    let fail = |message: String| Err(ParseError::new(expr.at, message));
+    match &expr.kind {
+        ExprKind::Number { .. } | ExprKind::Text(_) => Ok(()),
+        ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => check_selector(selector, expr),
+        ExprKind::Paren(inner) => check(inner),
+        ExprKind::Unary { operand, .. } => {
+            check(operand)?;
+            match operand.value_type() {
+                ValueType::Scalar | ValueType::InstantVector => Ok(()),
+                other => fail(format!(
+                    "unary expression only allowed on expressions of type scalar or instant vector, got {}",
+                    quote(other.name())
+                )),
+            }
+        }
+        ExprKind::Subquery(subquery) => {
+            check(&subquery.operand)?;
+            match subquery.operand.value_type() {
+                ValueType::InstantVector => Ok(()),
+                other => fail(format!("subquery is only allowed on instant vector, got {} instead", other.name())),
+            }
+        }
+        ExprKind::Aggregate(aggregate) => {
+            expect(&aggregate.operand, ValueType::InstantVector, "aggregation expression")?;
+            if let (Some(param), Some(wanted)) = (&aggregate.param, aggregate.op.param_type()) {
+                expect(param, wanted, "aggregation parameter")?;
+            }
+            Ok(())
+        }
+        ExprKind::Binary(binary) => check_binary(binary, expr),
+        ExprKind::Call { function, args } => check_call(function, args, expr),
+    }
+}
+
+fn expect(expr: &Expr, wanted: ValueType, context: &str) -> Result<(), ParseError> {
+    check(expr)?;
+    let found = expr.value_type();
+    if found == wanted {
+        return Ok(());
+    }
+    let message = format!("expected type {} in {context}, got {}", wanted.name(), found.name());
+    Err(ParseError::new(expr.at, message))
+}
+
+fn check_selector(selector: &Selector, expr: &Expr) -> Result<(), ParseError> {
+    if let Some(name) = selector.name.as_deref().filter(|name| !is_valid_name(name)) {
+        return Err(ParseError::new(expr.at, format!("invalid metric name {}", quote(name))));
+    }
+    // A selector that an absent label satisfies everywhere would read every series there is.
+    if selector.matchers.iter().all(|matcher| matcher.matches("")) {
+        return Err(ParseError::new(expr.at, "vector selector must contain at least one non-empty matcher"));
+    }
+    Ok(())
+}
+
+fn check_binary(binary: &Binary, expr: &Expr) -> Result<(), ParseError> {
+    let fail = |message: String| Err(ParseError::new(expr.at, message));
+    check(&binary.left)?;
+    check(&binary.right)?;
+    let types = [binary.left.value_type(), binary.right.value_type()];
+    let vectors = types.iter().filter(|found| **found == ValueType::InstantVector).count();
+    for (side, found) in [&binary.left, &binary.right].into_iter().zip(types) {
+        if !matches!(found, ValueType::Scalar | ValueType::InstantVector) {
+            let message = "binary expression must contain only scalar and instant vector types";
+            return Err(ParseError::new(side.at, message));
+        }
+    }
+    if vectors < 2 {
+        if binary.op.is_set() {
+            let symbol = quote(binary.op.symbol());
+            return fail(format!("set operator {symbol} not allowed in binary scalar expression"));
+        }
+        let matching = &binary.matching;
+        if !matching.labels.is_empty() || matching.on || matching.cardinality != Cardinality::OneToOne {
+            return fail("vector matching only allowed between instant vectors".into());
+        }
+        if matching.fill_left.is_some() || matching.fill_right.is_some() {
+            return fail("filling in missing series only allowed between instant vectors".into());
+        }
+    }
+    if vectors == 0 && binary.op.is_comparison() && !binary.return_bool {
+        return fail("comparisons between scalars must use BOOL modifier".into());
+    }
+    Ok(())
+}
+
+fn check_call(function: &Function, args: &[Expr], expr: &Expr) -> Result<(), ParseError> {
+    let fail = |message: String| Err(ParseError::new(expr.at, message));
+    let listed = function.args.len();
+    let (least, most) = match function.variadic {
+        Variadic::No => (listed, listed),
+        Variadic::Optional(count) => (listed - count, listed),
+        Variadic::Repeated => (listed - 1, usize::MAX),
+        Variadic::AtMost(count) => (listed, listed - 1 + count),
+    };
+    let name = quote(function.name);
+    if args.len() < least || args.len() > most {
+        let bound = match (least == most, args.len() < least) {
+            (true, _) => format!("{least}"),
+            (false, true) => format!("at least {least}"),
+            (false, false) => format!("at most {most}"),
+        };
+        return fail(format!("expected {bound} argument(s) in call to {name}, got {}", args.len()));
+    }
+    for (index, arg) in args.iter().enumerate() {
+        if function.name == "info" && index == 1 {
+            check_info_selector(arg)?;
+            continue;
+        }
+        let Some(wanted) = function.args.get(index.min(listed.saturating_sub(1))) else { continue };
+        expect(arg, *wanted, &format!("call to function {name}"))?;
+        check_extension(function.name, arg)?;
+    }
+    Ok(())
+}
+
+/// The second argument of `info` names labels of info metrics and is no selector of series on its own.
+fn check_info_selector(arg: &Expr) -> Result<(), ParseError> {
+    let ExprKind::Selector(selector) = &arg.kind else {
+        let message = format!(
+            "expected label selectors as the second argument to \"info\" function, got {}",
+            arg.value_type().name()
+        );
+        return Err(ParseError::new(arg.at, message));
+    };
+    if selector.name.is_some() {
+        return Err(ParseError::new(arg.at, "expected label selectors only, got vector selector instead"));
+    }
+    Ok(())
+}
+
+fn check_extension(function: &str, arg: &Expr) -> Result<(), ParseError> {
+    let ExprKind::Range { selector, .. } = &arg.unwrap_parens().kind else { return Ok(()) };
+    let (keyword, allowed): (_, &[&str]) = match selector.extension {
+        None => return Ok(()),
+        Some(Extension::Anchored) => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
+        Some(Extension::Smoothed) => ("smoothed", &["delta", "increase", "rate"]),
+    };
+    if allowed.contains(&function) {
+        return Ok(());
+    }
+    let message = format!("{keyword} modifier can only be used with: {} - not with {function}", allowed.join(", "));
+    Err(ParseError::new(arg.at, message))
+}

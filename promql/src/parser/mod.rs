@@ -1,0 +1,500 @@
+//! Reads queries: a Pratt parser over the token list, then a type check.
+
+mod check;
+mod duration;
+mod lexer;
+mod selector;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use lexer::parse_number;
+
+use crate::ast::{
+    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, Extension, Matching, Position, Selector,
+};
+use crate::functions::find_function;
+use crate::text::{is_valid_name, quote};
+use lexer::{Spanned, Token};
+
+/// How deep a query may nest: parentheses, calls, operators of one chain, duration expressions. Dashboards stay
+/// below 20; the evaluator needs stack in proportion.
+pub const MAX_DEPTH: u16 = 250;
+
+/// The longest query text that is read, in bytes.
+pub const MAX_QUERY_BYTES: usize = 1 << 20;
+
+/// Which parts of the language beyond the stable ones are switched on, named as Prometheus' feature flags are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// `promql-experimental-functions`: functions and aggregations that may still change.
+    pub experimental_functions: bool,
+    /// `promql-extended-range-selectors`: `anchored` and `smoothed`.
+    pub extended_selectors: bool,
+    /// `promql-binop-fill-modifiers`: `fill`, `fill_left`, `fill_right`.
+    pub fill_modifiers: bool,
+    /// `promql-delayed-name-removal`: functions mark the metric name, and it goes at the end of the query.
+    pub delayed_name_removal: bool,
+    /// `st-storage` and its use by `rate`, `increase`, `irate` and `resets`.
+    pub start_timestamps: bool,
+}
+
+impl Features {
+    /// Everything on.
+    pub const ALL: Features = Features {
+        experimental_functions: true,
+        extended_selectors: true,
+        fill_modifiers: true,
+        delayed_name_removal: true,
+        start_timestamps: true,
+    };
+}
+
+/// Why a query text is no query, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: parse error: {message}")]
+pub struct ParseError {
+    pub at: Position,
+    pub message: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(at: Position, message: impl Into<String>) -> ParseError {
+        ParseError { at, message: message.into() }
+    }
+}
+
+/// Reads a query of the stable language.
+pub fn parse(text: &str) -> Result<Expr, ParseError> {
+    parse_with(text, &Features::default())
+}
+
+/// Reads a query of the stable language and of the experimental parts that `features` switches on.
+pub fn parse_with(text: &str, features: &Features) -> Result<Expr, ParseError> {
+    let mut parser = Parser::new(text, *features)?;
+    if parser.peek() == &Token::End {
+        return Err(ParseError::new(parser.position(), "no expression found in input"));
+    }
+    let expr = parser.expr(0)?;
+    if parser.peek() != &Token::End {
+        return Err(parser.unexpected(""));
+    }
+    check::check(&expr)?;
+    Ok(expr)
+}
+
+/// Reads a series selector alone, as `match[]` parameters hold one: no `offset`, no `@`, no range.
+pub fn parse_selector(text: &str) -> Result<Selector, ParseError> {
+    let expr = parse(text)?;
+    match expr.kind {
+        ExprKind::Selector(selector) if selector.time == Default::default() => Ok(selector),
+        _ => Err(ParseError::new(expr.at, "expected a series selector")),
+    }
+}
+
+struct Parser {
+    tokens: Vec<Spanned>,
+    next: usize,
+    depth: u16,
+    features: Features,
+}
+
+impl Parser {
+    fn new(text: &str, features: Features) -> Result<Parser, ParseError> {
+        if text.len() > MAX_QUERY_BYTES {
+            let message = format!("query is longer than {MAX_QUERY_BYTES} bytes");
+            return Err(ParseError::new(Position { offset: 0, line: 1, column: 1 }, message));
+        }
+        Ok(Parser { tokens: lexer::tokenize(text)?, next: 0, depth: 0, features })
+    }
+
+    fn peek(&self) -> &Token {
+        self.peek_at(0)
+    }
+
+    fn peek_at(&self, ahead: usize) -> &Token {
+        self.tokens.get(self.next + ahead).map_or(&Token::End, |spanned| &spanned.token)
+    }
+
+    fn position(&self) -> Position {
+        let spanned = self.tokens.get(self.next).or(self.tokens.last());
+        spanned.map_or(Position { offset: 0, line: 1, column: 1 }, |spanned| spanned.start)
+    }
+
+    fn advance(&mut self) {
+        self.next += 1;
+    }
+
+    fn at_symbol(&self, symbol: &str) -> bool {
+        matches!(self.peek(), Token::Symbol(found) if *found == symbol)
+    }
+
+    fn take_symbol(&mut self, symbol: &str) -> bool {
+        let found = self.at_symbol(symbol);
+        self.next += usize::from(found);
+        found
+    }
+
+    fn expect_symbol(&mut self, symbol: &str, context: &str) -> Result<(), ParseError> {
+        if self.take_symbol(symbol) {
+            return Ok(());
+        }
+        Err(self.unexpected(&format!("{context}, expected {}", quote(symbol))))
+    }
+
+    fn at_word(&self, keyword: &str) -> bool {
+        matches!(self.peek(), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+    }
+
+    fn take_word(&mut self, keyword: &str) -> bool {
+        let found = self.at_word(keyword);
+        self.next += usize::from(found);
+        found
+    }
+
+    /// An error that names the token here; `context` is empty or what was being read.
+    fn unexpected(&self, context: &str) -> ParseError {
+        let found = match self.peek() {
+            Token::Word(word) => format!("identifier {}", quote(word)),
+            Token::Number(value) => format!("number {}", quote(&value.to_string())),
+            Token::Duration(ms) => format!("duration {}", quote(&crate::text::format_duration_ms(*ms))),
+            Token::Str(text) => format!("string {}", quote(text)),
+            Token::Symbol(symbol) => quote(symbol),
+            Token::End => "end of input".into(),
+        };
+        let place = if context.is_empty() { String::new() } else { format!(" in {context}") };
+        ParseError::new(self.position(), format!("unexpected {found}{place}"))
+    }
+
+    /// Runs `read` one level deeper.
+    fn nested<T>(&mut self, read: impl FnOnce(&mut Parser) -> Result<T, ParseError>) -> Result<T, ParseError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.too_deep());
+        }
+        let result = read(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn too_deep(&self) -> ParseError {
+        ParseError::new(self.position(), format!("query is nested more than {MAX_DEPTH} levels deep"))
+    }
+
+    /// Builds a node over `children`, bounded in depth.
+    fn node(&self, kind: ExprKind, at: Position, child_depth: u16) -> Result<Expr, ParseError> {
+        if child_depth >= MAX_DEPTH {
+            return Err(self.too_deep());
+        }
+        Ok(Expr { kind, at, depth: child_depth + 1 })
+    }
+
+    /// An expression of operators that bind tighter than `min_precedence`.
+    fn expr(&mut self, min_precedence: u8) -> Result<Expr, ParseError> {
+        self.nested(|parser| {
+            let mut left = parser.unary()?;
+            while let Some(op) = parser.binary_op() {
+                let precedence = op.precedence();
+                if precedence <= min_precedence {
+                    break;
+                }
+                parser.advance();
+                let (return_bool, matching) = parser.binary_modifiers(op)?;
+                let right = parser.expr(if op == BinaryOp::Pow { precedence - 1 } else { precedence })?;
+                let (at, depth) = (left.at, left.depth.max(right.depth));
+                let (left_side, right_side) = (Box::new(left), Box::new(right));
+                let binary = Binary { op, left: left_side, right: right_side, return_bool, matching };
+                left = parser.node(ExprKind::Binary(binary), at, depth)?;
+            }
+            Ok(left)
+        })
+    }
+
+    fn binary_op(&self) -> Option<BinaryOp> {
+        use BinaryOp::*;
+        match self.peek() {
+            Token::Symbol(symbol) => [
+                Add, Sub, Mul, Div, Mod, Pow, Equal, NotEqual, Greater, Less, GreaterOrEqual, LessOrEqual, TrimUpper,
+                TrimLower,
+            ]
+            .into_iter()
+            .find(|op| op.symbol() == *symbol),
+            Token::Word(word) => {
+                [And, Or, Unless, Atan2].into_iter().find(|op| op.symbol().eq_ignore_ascii_case(word))
+            }
+            _ => None,
+        }
+    }
+
+    fn unary(&mut self) -> Result<Expr, ParseError> {
+        let at = self.position();
+        let negate = self.at_symbol("-");
+        if !negate && !self.at_symbol("+") {
+            return self.postfix();
+        }
+        self.advance();
+        // A sign binds like `*`: looser than `^`, tighter than `+`.
+        let operand = self.expr(BinaryOp::Mul.precedence())?;
+        if let ExprKind::Number { value, as_duration } = operand.kind {
+            let value = if negate { -value } else { value };
+            return Ok(Expr::leaf(ExprKind::Number { value, as_duration }, at));
+        }
+        let depth = operand.depth;
+        self.node(ExprKind::Unary { negate, operand: Box::new(operand) }, at, depth)
+    }
+
+    /// A primary expression with its ranges, offsets and other suffixes.
+    fn postfix(&mut self) -> Result<Expr, ParseError> {
+        let mut expr = self.primary()?;
+        loop {
+            if self.at_symbol("[") {
+                expr = self.range_or_subquery(expr)?;
+            } else if self.at_word("offset") {
+                self.offset(&mut expr)?;
+            } else if self.at_symbol("@") {
+                self.at_modifier(&mut expr)?;
+            } else if self.at_word("anchored") {
+                self.extension(&mut expr, Extension::Anchored)?;
+            } else if self.at_word("smoothed") {
+                self.extension(&mut expr, Extension::Smoothed)?;
+            } else {
+                return Ok(expr);
+            }
+        }
+    }
+
+    fn primary(&mut self) -> Result<Expr, ParseError> {
+        let at = self.position();
+        match self.peek().clone() {
+            Token::Number(value) => {
+                self.advance();
+                Ok(Expr::leaf(ExprKind::Number { value, as_duration: false }, at))
+            }
+            Token::Duration(ms) => {
+                self.advance();
+                Ok(Expr::leaf(ExprKind::Number { value: ms as f64 / 1000.0, as_duration: true }, at))
+            }
+            Token::Str(text) => {
+                self.advance();
+                Ok(Expr::leaf(ExprKind::Text(text), at))
+            }
+            Token::Symbol("(") => {
+                self.advance();
+                let inner = self.expr(0)?;
+                self.expect_symbol(")", "parenthesized expression")?;
+                let depth = inner.depth;
+                self.node(ExprKind::Paren(Box::new(inner)), at, depth)
+            }
+            Token::Symbol("{") => self.selector(None, at),
+            Token::Word(word) => self.word(word, at),
+            Token::Symbol(_) | Token::End => Err(self.unexpected("")),
+        }
+    }
+
+    fn word(&mut self, word: String, at: Position) -> Result<Expr, ParseError> {
+        let next_opens = matches!(self.peek_at(1), Token::Symbol("("));
+        if let Some(op) = AggregateOp::by_name(&word) {
+            let modifier_follows = matches!(self.peek_at(1), Token::Word(next)
+                if next.eq_ignore_ascii_case("by") || next.eq_ignore_ascii_case("without"));
+            if next_opens || modifier_follows {
+                self.advance();
+                return self.aggregate(op, at);
+            }
+        }
+        if next_opens {
+            self.advance();
+            return self.call(&word, at);
+        }
+        if let Some(value) = crate::parser::parse_number(&word).filter(|_| !word.starts_with(char::is_numeric)) {
+            self.advance();
+            return Ok(Expr::leaf(ExprKind::Number { value, as_duration: false }, at));
+        }
+        let keyword = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
+        if keyword.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)) {
+            return Err(self.unexpected(""));
+        }
+        self.advance();
+        self.selector(Some(word), at)
+    }
+
+    fn call(&mut self, name: &str, at: Position) -> Result<Expr, ParseError> {
+        // `step` and the like are keywords of duration expressions, hence take any case.
+        let folded = name.to_ascii_lowercase();
+        let any_case = ["start", "end", "step", "range", "min_of", "max_of"].contains(&folded.as_str());
+        let Some(function) = find_function(if any_case { &folded } else { name }) else {
+            return Err(ParseError::new(at, format!("unknown function with name {}", quote(name))));
+        };
+        if function.experimental && !self.features.experimental_functions {
+            return Err(ParseError::new(at, format!("function {} is not enabled", quote(name))));
+        }
+        let args = self.args()?;
+        let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
+        self.node(ExprKind::Call { function, args }, at, depth)
+    }
+
+    /// `(a, b)`
+    fn args(&mut self) -> Result<Vec<Expr>, ParseError> {
+        self.expect_symbol("(", "function call")?;
+        let mut args = Vec::new();
+        while !self.take_symbol(")") {
+            if !args.is_empty() {
+                let comma = self.position();
+                self.expect_symbol(",", "function call")?;
+                if self.at_symbol(")") {
+                    return Err(ParseError::new(comma, "trailing commas not allowed in function call args"));
+                }
+            }
+            args.push(self.expr(0)?);
+        }
+        Ok(args)
+    }
+
+    fn aggregate(&mut self, op: AggregateOp, at: Position) -> Result<Expr, ParseError> {
+        if op.is_experimental() && !self.features.experimental_functions {
+            let message = format!("{}() is experimental and must be enabled", op.name());
+            return Err(ParseError::new(at, message));
+        }
+        let mut modifier = self.grouping_modifier()?;
+        let mut args = self.args()?;
+        if modifier.is_none() {
+            modifier = self.grouping_modifier()?;
+        }
+        let (without, grouping) = modifier.unwrap_or_default();
+        let wanted = 1 + usize::from(op.param_type().is_some());
+        if args.is_empty() {
+            return Err(ParseError::new(at, "no arguments for aggregate expression provided"));
+        }
+        if args.len() != wanted {
+            let message =
+                format!("wrong number of arguments for aggregate expression provided, expected {wanted}, got {}", args.len());
+            return Err(ParseError::new(at, message));
+        }
+        let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
+        let operand = Box::new(args.remove(wanted - 1));
+        let param = args.pop().map(Box::new);
+        self.node(ExprKind::Aggregate(Aggregate { op, operand, param, without, grouping }), at, depth)
+    }
+
+    /// `by (a, b)` or `without (a, b)`
+    fn grouping_modifier(&mut self) -> Result<Option<(bool, Vec<String>)>, ParseError> {
+        let without = self.at_word("without");
+        if !without && !self.at_word("by") {
+            return Ok(None);
+        }
+        self.advance();
+        Ok(Some((without, self.labels()?)))
+    }
+
+    /// `(a, "b.c")`
+    fn labels(&mut self) -> Result<Vec<String>, ParseError> {
+        self.expect_symbol("(", "grouping opts")?;
+        let mut labels = Vec::new();
+        while !self.take_symbol(")") {
+            if !labels.is_empty() {
+                if !self.take_symbol(",") {
+                    return Err(self.unexpected("grouping opts, expected \",\" or \")\""));
+                }
+                if self.take_symbol(")") {
+                    break;
+                }
+            }
+            match self.peek().clone() {
+                Token::Word(word) if !word.contains(':') => labels.push(word),
+                Token::Str(text) if is_valid_name(&text) => labels.push(text),
+                _ => return Err(self.unexpected("grouping opts, expected label")),
+            }
+            self.advance();
+        }
+        Ok(labels)
+    }
+
+    fn binary_modifiers(&mut self, op: BinaryOp) -> Result<(bool, Matching), ParseError> {
+        let mut matching = Matching::default();
+        if op.is_set() {
+            matching.cardinality = Cardinality::ManyToMany;
+        }
+        let at = self.position();
+        let return_bool = self.take_word("bool");
+        if return_bool && !op.is_comparison() {
+            return Err(ParseError::new(at, "bool modifier can only be used on comparison operators"));
+        }
+        matching.on = self.at_word("on");
+        if matching.on || self.at_word("ignoring") {
+            self.advance();
+            matching.labels = self.labels()?;
+            let group_left = self.at_word("group_left");
+            if group_left || self.at_word("group_right") {
+                let at = self.position();
+                self.advance();
+                if op.is_set() {
+                    let message = format!("no grouping allowed for {} operation", quote(op.symbol()));
+                    return Err(ParseError::new(at, message));
+                }
+                matching.cardinality = if group_left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
+                if self.at_symbol("(") {
+                    matching.include = self.labels()?;
+                }
+            }
+        }
+        self.fill_modifiers(op, &mut matching)?;
+        if matching.on {
+            if let Some(both) = matching.labels.iter().find(|label| matching.include.contains(label)) {
+                let message = format!("label {} must not occur in ON and GROUP clause at once", quote(both));
+                return Err(ParseError::new(at, message));
+            }
+        }
+        Ok((return_bool, matching))
+    }
+
+    /// `fill(x)`, `fill_left(x)`, `fill_right(x)`; a metric may be called so too, hence the parenthesis.
+    fn fill_modifiers(&mut self, op: BinaryOp, matching: &mut Matching) -> Result<(), ParseError> {
+        loop {
+            let (left, right) = if self.at_word("fill") {
+                (true, true)
+            } else if self.at_word("fill_left") {
+                (true, false)
+            } else if self.at_word("fill_right") {
+                (false, true)
+            } else {
+                return Ok(());
+            };
+            let at = self.position();
+            if !matches!(self.peek_at(1), Token::Symbol("(")) {
+                return Ok(());
+            }
+            if !self.features.fill_modifiers {
+                return Err(ParseError::new(at, "binop fill modifiers are experimental and not enabled"));
+            }
+            if op.is_set() {
+                let message = format!("filling in missing series not allowed for set operators {}", quote(op.symbol()));
+                return Err(ParseError::new(at, message));
+            }
+            self.advance();
+            self.advance();
+            let value = self.signed_number("fill modifier")?;
+            self.expect_symbol(")", "fill modifier")?;
+            if left {
+                matching.fill_left = Some(value);
+            }
+            if right {
+                matching.fill_right = Some(value);
+            }
+        }
+    }
+
+    /// `1`, `-1.5`, `+Inf`
+    fn signed_number(&mut self, context: &str) -> Result<f64, ParseError> {
+        let negate = self.at_symbol("-");
+        if negate || self.at_symbol("+") {
+            self.advance();
+        }
+        let value = match self.peek() {
+            Token::Number(value) => Some(*value),
+            Token::Duration(ms) => Some(*ms as f64 / 1000.0),
+            Token::Word(word) => parse_number(word),
+            _ => None,
+        };
+        let Some(value) = value else { return Err(self.unexpected(&format!("{context}, expected number"))) };
+        self.advance();
+        Ok(if negate { -value } else { value })
+    }
+}

@@ -1,0 +1,231 @@
+//! Text forms shared by the parser and the printers: Go-style quoting, number and duration formats.
+
+use std::fmt::Write as _;
+
+/// A byte of a string literal that is not part of valid UTF-8 is kept as one of these private characters,
+/// so that literals stay `String` and the offending byte can still be named in an error.
+const STRAY_BYTE: u32 = 0x10_FF00;
+
+/// Makes a string of bytes that a literal's escapes may have made invalid UTF-8.
+pub(crate) fn string_from_bytes(mut bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    loop {
+        match std::str::from_utf8(bytes) {
+            Ok(rest) => {
+                out.push_str(rest);
+                return out;
+            }
+            Err(error) => {
+                let (valid, rest) = bytes.split_at(error.valid_up_to());
+                out.push_str(&String::from_utf8_lossy(valid));
+                if let Some((&stray, rest)) = rest.split_first() {
+                    out.extend(char::from_u32(STRAY_BYTE + u32::from(stray)));
+                    bytes = rest;
+                }
+            }
+        }
+    }
+}
+
+fn stray_byte(c: char) -> Option<u8> {
+    u8::try_from(u32::from(c).checked_sub(STRAY_BYTE)?).ok()
+}
+
+/// Whether a label or metric name is acceptable under Prometheus 3's UTF-8 rule: not empty, valid UTF-8.
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| stray_byte(c).is_some())
+}
+
+/// Whether a label name needs no quotes: `[a-zA-Z_][a-zA-Z0-9_]*`.
+pub fn is_plain_label_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether a metric name needs no quotes: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+pub fn is_plain_metric_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+}
+
+/// Double-quotes `text` as Go's `%q` does.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0b' => out.push_str("\\v"),
+            '\x0c' => out.push_str("\\f"),
+            c if c.is_ascii_control() => _ = write!(out, "\\x{:02x}", u32::from(c)),
+            c => match stray_byte(c) {
+                Some(byte) => _ = write!(out, "\\x{byte:02x}"),
+                None => out.push(c),
+            },
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A sample value as the HTTP API and label values show it: the shortest digits that read back the same,
+/// never an exponent (`NaN`, `+Inf`, `-Inf` for the rest).
+pub fn format_float(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".into()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf".into() } else { "-Inf".into() }
+    } else {
+        format!("{value}")
+    }
+}
+
+/// A sample value as the JSON of the HTTP API shows it: like [`format_float`], but with an exponent of at
+/// least two digits below 1e-6 and from 1e21 on.
+pub fn format_json_float(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude) {
+        return format_float(value);
+    }
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(rest) => ('-', rest),
+                None => ('+', exponent),
+            };
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+        None => text,
+    }
+}
+
+/// A duration in milliseconds as Prometheus prints it: `1h30m`, `0s`, `-5m`.
+pub fn format_duration_ms(duration_ms: i64) -> String {
+    if duration_ms == 0 {
+        return "0s".into();
+    }
+    let mut out = String::new();
+    if duration_ms < 0 {
+        out.push('-');
+    }
+    let mut rest = duration_ms.unsigned_abs();
+    // Years, weeks and days appear only when they divide the duration exactly.
+    for (unit, length_ms, only_exact) in [
+        ("y", 31_536_000_000, true),
+        ("w", 604_800_000, true),
+        ("d", 86_400_000, false),
+        ("h", 3_600_000, false),
+        ("m", 60_000, false),
+        ("s", 1000, false),
+        ("ms", 1, false),
+    ] {
+        if only_exact && rest % length_ms != 0 {
+            continue;
+        }
+        let count = rest / length_ms;
+        if count > 0 {
+            _ = write!(out, "{count}{unit}");
+            rest -= count * length_ms;
+        }
+    }
+    out
+}
+
+/// Reads a Prometheus duration such as `1h30m` or `0` into milliseconds: units `y w d h m s ms`, each at most
+/// once, in falling order.
+pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
+    let invalid = || format!("not a valid duration string: {}", quote(text));
+    if text == "0" {
+        return Ok(0);
+    }
+    if text.is_empty() {
+        return Err("empty duration string".into());
+    }
+    let mut units = [
+        ("y", 31_536_000_000),
+        ("w", 604_800_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1i64),
+    ]
+    .iter();
+    let mut rest = text;
+    let mut total: i64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (count, tail) = rest.split_at(digits);
+        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, tail) = tail.split_at(letters);
+        if count.is_empty() {
+            return Err(invalid());
+        }
+        let &(_, length_ms) = units.by_ref().find(|(name, _)| *name == unit).ok_or_else(invalid)?;
+        total = count
+            .parse::<i64>()
+            .ok()
+            .and_then(|count| count.checked_mul(length_ms))
+            .and_then(|part| total.checked_add(part))
+            // Go keeps durations in nanoseconds; what does not fit there is out of range.
+            .filter(|sum| *sum <= i64::MAX / 1_000_000)
+            .ok_or("duration out of range")?;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_and_print_the_same_way() {
+        for (text, ms) in
+            [("0s", 0), ("1ms", 1), ("90s", 90_000), ("1h30m", 5_400_000), ("2w", 1_209_600_000), ("8d", 691_200_000)]
+        {
+            assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
+        }
+        for (ms, text) in
+            [(0, "0s"), (90_000, "1m30s"), (1_209_600_000, "2w"), (691_200_000, "8d"), (-300_000, "-5m"), (1, "1ms")]
+        {
+            assert_eq!(format_duration_ms(ms), text);
+        }
+        for bad in ["", "5", "m", "5m5h", "1.5h", "5 m", "9999999999y"] {
+            assert!(parse_duration_ms(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn floats_print_as_go_prints_them() {
+        for (value, plain, json) in [
+            (0.0, "0", "0"),
+            (-0.0, "-0", "-0"),
+            (1.5, "1.5", "1.5"),
+            (1e-7, "0.0000001", "1e-07"),
+            (1e21, "1000000000000000000000", "1e+21"),
+            (123_456_789.0, "123456789", "123456789"),
+            (f64::INFINITY, "+Inf", "+Inf"),
+            (f64::NAN, "NaN", "NaN"),
+        ] {
+            assert_eq!(format_float(value), plain);
+            assert_eq!(format_json_float(value), json);
+        }
+    }
+
+    #[test]
+    fn stray_bytes_survive_into_the_quoted_form() {
+        assert_eq!(quote(&string_from_bytes(b"a\xc5z\n")), r#""a\xc5z\n""#);
+        assert!(!is_valid_name(&string_from_bytes(b"\xff")));
+        assert!(is_valid_name("http.status"));
+    }
+}
