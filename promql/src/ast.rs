@@ -52,17 +52,29 @@ pub struct Expr {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExprKind {
     /// `1.5`, or `5m` (in seconds; `as_duration` says that it was written so).
-    Number { value: f64, as_duration: bool },
+    Number {
+        value: f64,
+        as_duration: bool,
+    },
     Text(String),
     Selector(Selector),
     /// `selector[range]`
-    Range { selector: Selector, range: DurationExpr },
+    Range {
+        selector: Selector,
+        range: DurationExpr,
+    },
     Subquery(Subquery),
     Aggregate(Aggregate),
     Binary(Binary),
     /// `-x` or `+x`
-    Unary { negate: bool, operand: Box<Expr> },
-    Call { function: &'static Function, args: Vec<Expr> },
+    Unary {
+        negate: bool,
+        operand: Box<Expr>,
+    },
+    Call {
+        function: &'static Function,
+        args: Vec<Expr>,
+    },
     Paren(Box<Expr>),
 }
 
@@ -119,15 +131,25 @@ pub struct Subquery {
 #[derive(Debug, Clone, PartialEq)]
 pub enum DurationExpr {
     /// A bare number of seconds, or a duration literal.
-    Literal { ms: i64 },
+    Literal {
+        ms: i64,
+    },
     Step,
     Range,
     Negate(Box<DurationExpr>),
     Plus(Box<DurationExpr>),
     Paren(Box<DurationExpr>),
-    Binary { op: BinaryOp, left: Box<DurationExpr>, right: Box<DurationExpr> },
+    Binary {
+        op: BinaryOp,
+        left: Box<DurationExpr>,
+        right: Box<DurationExpr>,
+    },
     /// `min_of(a, b)`, `max_of(a, b)`
-    Pick { max: bool, left: Box<DurationExpr>, right: Box<DurationExpr> },
+    Pick {
+        max: bool,
+        left: Box<DurationExpr>,
+        right: Box<DurationExpr>,
+    },
     /// A number that is a factor or whole seconds, depending on where it stands.
     Number(f64),
 }
@@ -351,12 +373,10 @@ impl Expr {
             ExprKind::Text(_) => ValueType::String,
             ExprKind::Selector(_) | ExprKind::Aggregate(_) => ValueType::InstantVector,
             ExprKind::Range { .. } | ExprKind::Subquery(_) => ValueType::RangeVector,
-            ExprKind::Binary(binary) => {
-                match (binary.left.value_type(), binary.right.value_type()) {
-                    (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
-                    _ => ValueType::InstantVector,
-                }
-            }
+            ExprKind::Binary(binary) => match (binary.left.value_type(), binary.right.value_type()) {
+                (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
+                _ => ValueType::InstantVector,
+            },
             ExprKind::Unary { operand, .. } => operand.value_type(),
             ExprKind::Call { function, .. } => function.returns,
             ExprKind::Paren(inner) => inner.value_type(),
@@ -366,7 +386,9 @@ impl Expr {
     /// The direct sub-expressions, in the order in which they are written.
     pub fn children(&self) -> Vec<&Expr> {
         match &self.kind {
-            ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => Vec::new(),
+            ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => {
+                Vec::new()
+            }
             ExprKind::Subquery(subquery) => vec![&subquery.operand],
             ExprKind::Aggregate(aggregate) => {
                 aggregate.param.as_deref().into_iter().chain([&*aggregate.operand]).collect()

@@ -63,6 +63,15 @@ impl Mean {
         self.running.add(value / self.count);
     }
 
+    /// A mean kept as three numbers, of which the third is the count, negative once it goes step by step.
+    pub(crate) fn from_parts(sum: f64, lost: f64, count: f64) -> Mean {
+        Mean { running: KahanSum { sum, lost }, count: count.abs(), is_mean: count < 0.0 }
+    }
+
+    pub(crate) fn into_parts(self) -> (f64, f64, f64) {
+        (self.running.sum, self.running.lost, if self.is_mean { -self.count } else { self.count })
+    }
+
     pub(crate) fn value(&self) -> f64 {
         if self.is_mean {
             self.running.sum + self.running.lost

@@ -35,7 +35,12 @@ const fn function(name: &'static str, args: &'static [ValueType], returns: Value
     Function { name, args, variadic: Variadic::No, returns, experimental: false }
 }
 
-const fn optional(name: &'static str, args: &'static [ValueType], count: usize, returns: ValueType) -> Function {
+const fn optional(
+    name: &'static str,
+    args: &'static [ValueType],
+    count: usize,
+    returns: ValueType,
+) -> Function {
     Function { name, args, variadic: Variadic::Optional(count), returns, experimental: false }
 }
 
@@ -94,7 +99,13 @@ static FUNCTIONS: [Function; 90] = [
     function("increase", &[M], V),
     Function { name: "info", args: &[V, V], variadic: Variadic::Optional(1), returns: V, experimental: true },
     function("irate", &[M], V),
-    Function { name: "label_join", args: &[V, T, T, T], variadic: Variadic::Repeated, returns: V, experimental: false },
+    Function {
+        name: "label_join",
+        args: &[V, T, T, T],
+        variadic: Variadic::Repeated,
+        returns: V,
+        experimental: false,
+    },
     function("label_replace", &[V, T, T, T, T], V),
     function("last_over_time", &[M], V),
     function("ln", &[V], V),
@@ -121,7 +132,13 @@ static FUNCTIONS: [Function; 90] = [
     function("sin", &[V], V),
     function("sinh", &[V], V),
     function("sort", &[V], V),
-    Function { name: "sort_by_label", args: &[V, T], variadic: Variadic::Repeated, returns: V, experimental: true },
+    Function {
+        name: "sort_by_label",
+        args: &[V, T],
+        variadic: Variadic::Repeated,
+        returns: V,
+        experimental: true,
+    },
     Function {
         name: "sort_by_label_desc",
         args: &[V, T],

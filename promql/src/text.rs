@@ -37,21 +37,21 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
 }
 
 /// Whether a label name needs no quotes: `[a-zA-Z_][a-zA-Z0-9_]*`.
-pub fn is_plain_label_name(name: &str) -> bool {
+pub(crate) fn is_plain_label_name(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Whether a metric name needs no quotes: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
-pub fn is_plain_metric_name(name: &str) -> bool {
+pub(crate) fn is_plain_metric_name(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
 }
 
 /// Double-quotes `text` as Go's `%q` does.
-pub fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
@@ -95,17 +95,27 @@ pub fn format_json_float(value: f64) -> String {
     if magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude) {
         return format_float(value);
     }
-    let text = format!("{value:e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) => {
-            let (sign, exponent) = match exponent.strip_prefix('-') {
-                Some(rest) => ('-', rest),
-                None => ('+', exponent),
-            };
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
-        None => text,
+    with_exponent(value)
+}
+
+/// A number in the shortest form, with an exponent where that is below -4 or above 20: Go's `%g` and `%v`.
+pub(crate) fn format_general(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude == 0.0 || !magnitude.is_finite() || (1e-4..1e21).contains(&magnitude) {
+        return format_float(value);
     }
+    with_exponent(value)
+}
+
+/// `1.5e-07`: at least two digits of exponent, always signed.
+fn with_exponent(value: f64) -> String {
+    let text = format!("{value:e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(rest) => ('-', rest),
+        None => ('+', exponent),
+    };
+    format!("{digits}e{sign}{exponent:0>2}")
 }
 
 /// A duration in milliseconds as Prometheus prints it: `1h30m`, `0s`, `-5m`.
@@ -128,7 +138,7 @@ pub fn format_duration_ms(duration_ms: i64) -> String {
         ("s", 1000, false),
         ("ms", 1, false),
     ] {
-        if only_exact && rest % length_ms != 0 {
+        if only_exact && !rest.is_multiple_of(length_ms) {
             continue;
         }
         let count = rest / length_ms;
@@ -190,14 +200,24 @@ mod tests {
 
     #[test]
     fn durations_read_and_print_the_same_way() {
-        for (text, ms) in
-            [("0s", 0), ("1ms", 1), ("90s", 90_000), ("1h30m", 5_400_000), ("2w", 1_209_600_000), ("8d", 691_200_000)]
-        {
+        for (text, ms) in [
+            ("0s", 0),
+            ("1ms", 1),
+            ("90s", 90_000),
+            ("1h30m", 5_400_000),
+            ("2w", 1_209_600_000),
+            ("8d", 691_200_000),
+        ] {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
         }
-        for (ms, text) in
-            [(0, "0s"), (90_000, "1m30s"), (1_209_600_000, "2w"), (691_200_000, "8d"), (-300_000, "-5m"), (1, "1ms")]
-        {
+        for (ms, text) in [
+            (0, "0s"),
+            (90_000, "1m30s"),
+            (1_209_600_000, "2w"),
+            (691_200_000, "8d"),
+            (-300_000, "-5m"),
+            (1, "1ms"),
+        ] {
             assert_eq!(format_duration_ms(ms), text);
         }
         for bad in ["", "5", "m", "5m5h", "1.5h", "5 m", "9999999999y"] {

@@ -120,8 +120,7 @@ impl Histogram {
         }
         let mut swallowed = 0.0;
         for negative in [false, true] {
-            let inside =
-                |histogram: &Histogram, index: i32| histogram.bounds(index).1 <= threshold;
+            let inside = |histogram: &Histogram, index: i32| histogram.bounds(index).1 <= threshold;
             let buckets = if negative { &self.negative } else { &self.positive };
             let (gone, kept): (Vec<_>, Vec<_>) =
                 buckets.0.iter().copied().partition(|(index, _)| inside(self, *index));
@@ -134,7 +133,9 @@ impl Histogram {
 
     /// Brings an exponential histogram to a coarser schema.
     pub(crate) fn reduce_to(&mut self, schema: i32) {
-        let Some(shift) = self.schema.checked_sub(schema).filter(|shift| (1..32).contains(shift)) else { return };
+        let Some(shift) = self.schema.checked_sub(schema).filter(|shift| (1..32).contains(shift)) else {
+            return;
+        };
         let coarser = |index: i32| ((index - 1) >> shift) + 1;
         self.positive.regroup(coarser);
         self.negative.regroup(coarser);
@@ -157,8 +158,12 @@ fn reconcile(left: &mut Histogram, right: &mut Histogram) -> Result<bool, Incomp
             if left.custom_bounds == right.custom_bounds {
                 return Ok(false);
             }
-            let common: Arc<[f64]> =
-                left.custom_bounds.iter().copied().filter(|bound| right.custom_bounds.contains(bound)).collect();
+            let common: Arc<[f64]> = left
+                .custom_bounds
+                .iter()
+                .copied()
+                .filter(|bound| right.custom_bounds.contains(bound))
+                .collect();
             left.rebound(&common);
             right.rebound(&common);
             Ok(true)
@@ -216,7 +221,8 @@ fn merged(left: &Buckets, right: &Buckets, sign: f64) -> Buckets {
 
 fn any_bucket_shrank(now: &Buckets, before: &Buckets) -> bool {
     before.0.iter().any(|(index, count)| {
-        let present = now.0.binary_search_by_key(index, |(index, _)| *index).ok().and_then(|at| now.0.get(at));
+        let present =
+            now.0.binary_search_by_key(index, |(index, _)| *index).ok().and_then(|at| now.0.get(at));
         present.map_or(0.0, |(_, count)| *count) < *count
     })
 }

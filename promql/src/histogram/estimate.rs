@@ -101,8 +101,8 @@ impl Histogram {
     /// The share of a bucket's observations below `limit`, which lies inside the bucket.
     fn share_below(&self, bucket: Bucket, limit: f64) -> f64 {
         if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
-            // Nothing is known of where in an open bucket they are: they count as being at its finite end.
-            return if bucket.lower == f64::NEG_INFINITY { 0.0 } else { 1.0 };
+            // What lies in an open bucket is taken to lie at its far end.
+            return if bucket.lower == f64::NEG_INFINITY { 1.0 } else { 0.0 };
         }
         if self.is_linear(bucket) {
             return (limit - bucket.lower) / (bucket.upper - bucket.lower);

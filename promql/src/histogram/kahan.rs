@@ -1,7 +1,7 @@
 //! Sums and averages of native histograms with compensated summation, like those of floats.
 
-use super::arithmetic::{Conflicts, IncompatibleSchemas};
 use super::Histogram;
+use super::arithmetic::{Conflicts, IncompatibleSchemas};
 
 /// A running sum or mean of histograms: the plain one, and what rounding took from it.
 #[derive(Debug, Clone)]
@@ -81,7 +81,9 @@ fn join(total: Histogram, lost: &Histogram) -> Histogram {
 
 /// `total + other` and the rounding error of that, added to what was lost before.
 fn compensated(
-    total: &Histogram, lost: &Histogram, other: &Histogram,
+    total: &Histogram,
+    lost: &Histogram,
+    other: &Histogram,
 ) -> Result<(Histogram, Histogram, Conflicts), IncompatibleSchemas> {
     let (sum, conflicts) = total.plus(other)?;
     // Bring both sides to the layout of the sum, so that errors can be taken bucket by bucket.

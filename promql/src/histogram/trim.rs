@@ -16,7 +16,8 @@ impl Histogram {
                 if bucket.count == 0.0 {
                     return *entry;
                 }
-                has_negative |= negative || bucket.upper <= 0.0 || (self.uses_custom_buckets() && bucket.lower < 0.0);
+                has_negative |=
+                    negative || bucket.upper <= 0.0 || (self.uses_custom_buckets() && bucket.lower < 0.0);
                 has_positive |= !negative && bucket.upper > 0.0;
                 let (count, removed_middle) = self.kept_of(bucket, limit, keep_below, !negative);
                 kept += count;
@@ -53,7 +54,11 @@ impl Histogram {
     fn kept_of(&self, bucket: Bucket, limit: f64, keep_below: bool, positive: bool) -> (f64, f64) {
         let custom = self.uses_custom_buckets();
         let middle = |lower: f64, upper: f64| {
-            if custom { f64::midpoint(lower, upper) } else { (lower * upper).abs().sqrt().copysign(lower + upper) }
+            if custom {
+                f64::midpoint(lower, upper)
+            } else {
+                (lower * upper).abs().sqrt().copysign(lower + upper)
+            }
         };
         if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
             return kept_of_open_bucket(bucket, limit, keep_below);
@@ -64,7 +69,13 @@ impl Histogram {
         if all_stays {
             (bucket.count, 0.0)
         } else if all_goes || custom {
-            let count = if all_goes { 0.0 } else if keep_below { below } else { bucket.count - below };
+            let count = if all_goes {
+                0.0
+            } else if keep_below {
+                below
+            } else {
+                bucket.count - below
+            };
             (count, middle(bucket.lower, bucket.upper))
         } else if keep_below {
             (below, middle(limit, bucket.upper))

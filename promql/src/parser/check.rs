@@ -25,7 +25,9 @@ pub(super) fn check(expr: &Expr) -> Result<(), ParseError> {
             check(&subquery.operand)?;
             match subquery.operand.value_type() {
                 ValueType::InstantVector => Ok(()),
-                other => fail(format!("subquery is only allowed on instant vector, got {} instead", other.name())),
+                other => {
+                    fail(format!("subquery is only allowed on instant vector, got {} instead", other.name()))
+                }
             }
         }
         ExprKind::Aggregate(aggregate) => {
@@ -147,6 +149,7 @@ fn check_extension(function: &str, arg: &Expr) -> Result<(), ParseError> {
     if allowed.contains(&function) {
         return Ok(());
     }
-    let message = format!("{keyword} modifier can only be used with: {} - not with {function}", allowed.join(", "));
+    let message =
+        format!("{keyword} modifier can only be used with: {} - not with {function}", allowed.join(", "));
     Err(ParseError::new(arg.at, message))
 }

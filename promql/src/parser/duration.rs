@@ -23,7 +23,11 @@ impl Parser {
     }
 
     /// `chain` counts the operators, since a chain of them makes a tree as deep as it is long.
-    fn duration_of_precedence(&mut self, min_precedence: u8, chain: &mut u16) -> Result<DurationExpr, ParseError> {
+    fn duration_of_precedence(
+        &mut self,
+        min_precedence: u8,
+        chain: &mut u16,
+    ) -> Result<DurationExpr, ParseError> {
         self.nested(|parser| {
             let mut left = parser.signed_duration(chain)?;
             while let Some(op) = parser.duration_op().filter(|op| op.precedence() > min_precedence) {

@@ -20,8 +20,6 @@ pub(super) enum Token {
 pub(super) struct Spanned {
     pub token: Token,
     pub start: Position,
-    /// Byte offset just behind the token.
-    pub end: usize,
 }
 
 /// Longest first, so that `=~` is not read as `=`.
@@ -31,8 +29,15 @@ const SYMBOLS: [&str; 26] = [
 ];
 
 pub(super) fn tokenize(text: &str) -> Result<Vec<Spanned>, ParseError> {
-    let mut lexer =
-        Lexer { text, at: 0, line: 1, line_start: 0, in_brackets: false, open_brace: None, open_parens: Vec::new() };
+    let mut lexer = Lexer {
+        text,
+        at: 0,
+        line: 1,
+        line_start: 0,
+        in_brackets: false,
+        open_brace: None,
+        open_parens: Vec::new(),
+    };
     let mut tokens = Vec::new();
     loop {
         let spanned = lexer.next()?;
@@ -83,7 +88,7 @@ impl<'t> Lexer<'t> {
         self.skip_blanks();
         let start = self.position();
         let token = self.token(start)?;
-        Ok(Spanned { token, start, end: self.at })
+        Ok(Spanned { token, start })
     }
 
     fn token(&mut self, start: Position) -> Result<Token, ParseError> {
@@ -105,7 +110,9 @@ impl<'t> Lexer<'t> {
             '"' | '\'' | '`' => return self.string(start, first),
             '0'..='9' => return self.number_or_duration(start),
             '.' if second_is_digit => return self.number_or_duration(start),
-            c if c.is_ascii_alphabetic() || c == '_' || (c == ':' && !self.in_brackets) => return self.word(start),
+            c if c.is_ascii_alphabetic() || c == '_' || (c == ':' && !self.in_brackets) => {
+                return self.word(start);
+            }
             _ => {}
         }
         let Some(&symbol) = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) else {
@@ -296,11 +303,29 @@ pub(crate) fn parse_number(literal: &str) -> Option<f64> {
         "nan" => Some(f64::NAN),
         _ => {
             // Go reads a leading zero as octal where it can.
-            let octal = plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| (b'0'..=b'7').contains(&b));
+            let octal = plain.len() > 1
+                && plain.starts_with('0')
+                && plain.bytes().all(|b| (b'0'..=b'7').contains(&b));
             if octal {
                 return i64::from_str_radix(&plain, 8).ok().map(|number| number as f64);
             }
             plain.parse().ok()
         }
     }
+}
+
+/// Reads the bound of a classic bucket from its `le` label, with its sign.
+pub(crate) fn parse_bound(text: &str) -> Option<f64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let value = match digits.to_ascii_lowercase().as_str() {
+        "inf" | "infinity" => f64::INFINITY,
+        _ => digits
+            .parse::<f64>()
+            .ok()
+            .filter(|_| digits.starts_with(|c: char| c.is_ascii_digit() || c == '.'))?,
+    };
+    Some(if negative { -value } else { value })
 }

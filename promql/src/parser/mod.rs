@@ -7,10 +7,11 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use lexer::parse_number;
+pub(crate) use lexer::{parse_bound, parse_number};
 
 use crate::ast::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, Extension, Matching, Position, Selector,
+    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, Extension, Matching, Position,
+    Selector,
 };
 use crate::functions::find_function;
 use crate::text::{is_valid_name, quote};
@@ -166,7 +167,10 @@ impl Parser {
     }
 
     /// Runs `read` one level deeper.
-    fn nested<T>(&mut self, read: impl FnOnce(&mut Parser) -> Result<T, ParseError>) -> Result<T, ParseError> {
+    fn nested<T>(
+        &mut self,
+        read: impl FnOnce(&mut Parser) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(self.too_deep());
@@ -213,7 +217,19 @@ impl Parser {
         use BinaryOp::*;
         match self.peek() {
             Token::Symbol(symbol) => [
-                Add, Sub, Mul, Div, Mod, Pow, Equal, NotEqual, Greater, Less, GreaterOrEqual, LessOrEqual, TrimUpper,
+                Add,
+                Sub,
+                Mul,
+                Div,
+                Mod,
+                Pow,
+                Equal,
+                NotEqual,
+                Greater,
+                Less,
+                GreaterOrEqual,
+                LessOrEqual,
+                TrimUpper,
                 TrimLower,
             ]
             .into_iter()
@@ -304,7 +320,9 @@ impl Parser {
             self.advance();
             return self.call(&word, at);
         }
-        if let Some(value) = crate::parser::parse_number(&word).filter(|_| !word.starts_with(char::is_numeric)) {
+        if let Some(value) =
+            crate::parser::parse_number(&word).filter(|_| !word.starts_with(char::is_numeric))
+        {
             self.advance();
             return Ok(Expr::leaf(ExprKind::Number { value, as_duration: false }, at));
         }
@@ -364,8 +382,10 @@ impl Parser {
             return Err(ParseError::new(at, "no arguments for aggregate expression provided"));
         }
         if args.len() != wanted {
-            let message =
-                format!("wrong number of arguments for aggregate expression provided, expected {wanted}, got {}", args.len());
+            let message = format!(
+                "wrong number of arguments for aggregate expression provided, expected {wanted}, got {}",
+                args.len()
+            );
             return Err(ParseError::new(at, message));
         }
         let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
@@ -429,18 +449,18 @@ impl Parser {
                     let message = format!("no grouping allowed for {} operation", quote(op.symbol()));
                     return Err(ParseError::new(at, message));
                 }
-                matching.cardinality = if group_left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
+                matching.cardinality =
+                    if group_left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
                 if self.at_symbol("(") {
                     matching.include = self.labels()?;
                 }
             }
         }
         self.fill_modifiers(op, &mut matching)?;
-        if matching.on {
-            if let Some(both) = matching.labels.iter().find(|label| matching.include.contains(label)) {
-                let message = format!("label {} must not occur in ON and GROUP clause at once", quote(both));
-                return Err(ParseError::new(at, message));
-            }
+        let both = matching.labels.iter().find(|label| matching.include.contains(label));
+        if let Some(both) = both.filter(|_| matching.on) {
+            let message = format!("label {} must not occur in ON and GROUP clause at once", quote(both));
+            return Err(ParseError::new(at, message));
         }
         Ok((return_bool, matching))
     }
@@ -465,7 +485,8 @@ impl Parser {
                 return Err(ParseError::new(at, "binop fill modifiers are experimental and not enabled"));
             }
             if op.is_set() {
-                let message = format!("filling in missing series not allowed for set operators {}", quote(op.symbol()));
+                let message =
+                    format!("filling in missing series not allowed for set operators {}", quote(op.symbol()));
                 return Err(ParseError::new(at, message));
             }
             self.advance();

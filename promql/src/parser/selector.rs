@@ -28,7 +28,9 @@ impl Parser {
             }
         }
         if let Some(name) = &name {
-            let twice = matchers.iter().find(|matcher: &&Matcher| matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal);
+            let twice = matchers
+                .iter()
+                .find(|matcher: &&Matcher| matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal);
             if let Some(twice) = twice {
                 let message =
                     format!("metric name must not be set twice: {} or {}", quote(name), quote(twice.value()));
@@ -59,7 +61,8 @@ impl Parser {
             Token::Symbol("!~") => MatchOp::NotRegex,
             Token::Symbol("," | "}") if quoted => {
                 if let Some(first) = name {
-                    let message = format!("metric name must not be set twice: {} or {}", quote(first), quote(&label));
+                    let message =
+                        format!("metric name must not be set twice: {} or {}", quote(first), quote(&label));
                     return Err(ParseError::new(at, message));
                 }
                 *name = Some(label);
@@ -72,7 +75,8 @@ impl Parser {
             return Err(self.unexpected("label matching, expected string"));
         };
         self.advance();
-        let matcher = Matcher::new(LabelMatcher::new(label, op, value)).map_err(|fault| ParseError::new(at, fault))?;
+        let matcher =
+            Matcher::new(LabelMatcher::new(label, op, value)).map_err(|fault| ParseError::new(at, fault))?;
         matchers.push(matcher);
         Ok(())
     }
@@ -82,7 +86,9 @@ impl Parser {
         let bracket = self.position();
         self.advance();
         if self.at_symbol("]") || self.at_symbol(":") {
-            return Err(self.unexpected("subquery or range selector, expected number, duration, step(), or range()"));
+            return Err(
+                self.unexpected("subquery or range selector, expected number, duration, step(), or range()")
+            );
         }
         let range = self.duration()?;
         let at = operand.at;
@@ -150,7 +156,8 @@ impl Parser {
                 let seconds = self.signed_number("@")?;
                 let ms = seconds * 1000.0;
                 if !ms.is_finite() || ms.abs() >= i64::MAX as f64 {
-                    let message = format!("timestamp out of bounds for @ modifier: {}", format_float(seconds));
+                    let message =
+                        format!("timestamp out of bounds for @ modifier: {}", format_float(seconds));
                     return Err(ParseError::new(at, message));
                 }
                 At::TimeMs(ms.round() as i64)
@@ -188,7 +195,9 @@ impl Parser {
         };
         match selector.extension.replace(extension) {
             None => Ok(()),
-            Some(_) => Err(ParseError::new(at, "anchored and smoothed modifiers cannot be used together or twice")),
+            Some(_) => {
+                Err(ParseError::new(at, "anchored and smoothed modifiers cannot be used together or twice"))
+            }
         }
     }
 }

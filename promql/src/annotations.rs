@@ -1,0 +1,175 @@
+//! Warnings and infos that a result carries, in the words of Prometheus.
+
+use std::collections::BTreeSet;
+
+use crate::ast::Position;
+use crate::text::{format_general, quote};
+
+/// What a user should know about a result besides the result: each text once, sorted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Annotations {
+    /// The result is likely wrong or incomplete.
+    pub warnings: BTreeSet<String>,
+    /// The query or the data may not be what was meant.
+    pub infos: BTreeSet<String>,
+}
+
+/// What can be said of a result. `metric` is the metric name, or empty where it is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Note<'n> {
+    InvalidQuantile(f64),
+    InvalidRatio { ratio: f64, used: f64 },
+    BadBucketLabel { le: &'n str, metric: &'n str },
+    MixedFloatsHistograms { metric: &'n str },
+    MixedFloatsHistogramsInAggregation,
+    MixedClassicNative { metric: &'n str },
+    NotCounter { metric: &'n str },
+    NotGauge { metric: &'n str },
+    MixedSchemas { metric: &'n str },
+    IncompatibleBuckets { op: &'n str },
+    ResetCollision { during: &'n str },
+    StartTimeOverlap { metric: &'n str },
+    SortInRangeQuery,
+    MaybeNotCounter { metric: &'n str },
+    ForcedMonotonicity { metric: &'n str, fix: MonotonicityFix },
+    IncompatibleTypes { op: &'n str, left: &'n str, right: &'n str },
+    HistogramIgnoredInAggregation { op: &'n str },
+    HistogramIgnoredInRange { metric: &'n str },
+    QuantileNanResult { metric: &'n str },
+    QuantileNanSkew { metric: &'n str },
+    FractionNan { metric: &'n str },
+    MismatchedBounds { during: &'n str },
+}
+
+/// What was done to make classic buckets monotonic.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct MonotonicityFix {
+    pub lowest: f64,
+    pub highest: f64,
+    pub largest_drop: f64,
+    pub time_ms: i64,
+}
+
+impl Note<'_> {
+    fn is_warning(&self) -> bool {
+        use Note::*;
+        matches!(
+            self,
+            InvalidQuantile(_)
+                | InvalidRatio { .. }
+                | BadBucketLabel { .. }
+                | MixedFloatsHistograms { .. }
+                | MixedFloatsHistogramsInAggregation
+                | MixedClassicNative { .. }
+                | NotCounter { .. }
+                | NotGauge { .. }
+                | MixedSchemas { .. }
+                | IncompatibleBuckets { .. }
+                | ResetCollision { .. }
+                | StartTimeOverlap { .. }
+                | SortInRangeQuery
+        )
+    }
+
+    fn text(&self) -> String {
+        let of = |metric: &str| {
+            if metric.is_empty() { String::new() } else { format!(" for metric name {}", quote(metric)) }
+        };
+        match self {
+            Note::InvalidQuantile(q) => {
+                format!("quantile value should be between 0 and 1, got {}", format_general(*q))
+            }
+            Note::InvalidRatio { ratio, used } => format!(
+                "ratio value should be between -1 and 1, got {}, capping to {}",
+                format_general(*ratio),
+                format_general(*used)
+            ),
+            Note::BadBucketLabel { le, metric } => {
+                format!(
+                    "bucket label \"le\" is missing or has a malformed value of {}{}",
+                    quote(le),
+                    of(metric)
+                )
+            }
+            Note::MixedFloatsHistograms { metric } => {
+                format!("encountered a mix of histograms and floats for metric name {}", quote(metric))
+            }
+            Note::MixedFloatsHistogramsInAggregation => {
+                "encountered a mix of histograms and floats for aggregation".into()
+            }
+            Note::MixedClassicNative { metric } => {
+                format!("vector contains a mix of classic and native histograms{}", of(metric))
+            }
+            Note::NotCounter { metric } => {
+                format!("this native histogram metric is not a counter: {}", quote(metric))
+            }
+            Note::NotGauge { metric } => {
+                format!("this native histogram metric is not a gauge: {}", quote(metric))
+            }
+            Note::MixedSchemas { metric } => format!(
+                "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
+                quote(metric)
+            ),
+            Note::IncompatibleBuckets { op } => {
+                format!("incompatible bucket layout encountered for binary operator {op}")
+            }
+            Note::ResetCollision { during } => {
+                format!("conflicting counter resets during histogram {during}")
+            }
+            Note::StartTimeOverlap { metric } => format!(
+                "sample has start time that overlaps with previous sample timestamp for metric {}",
+                quote(metric)
+            ),
+            Note::SortInRangeQuery => {
+                "sort is ineffective for range queries since results are always ordered by labels".into()
+            }
+            Note::MaybeNotCounter { metric } => format!(
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
+                quote(metric)
+            ),
+            Note::ForcedMonotonicity { metric, fix } => format!(
+                "input to histogram_quantile needed to be fixed for monotonicity (see \
+                 https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}, from buckets \
+                 {} to {}, with a max diff of {:.2} at {}",
+                of(metric),
+                format_general(fix.lowest),
+                format_general(fix.highest),
+                fix.largest_drop,
+                format_general(fix.time_ms as f64 / 1000.0)
+            ),
+            Note::IncompatibleTypes { op, left, right } => format!(
+                "incompatible sample types encountered for binary operator {}: {left} {op} {right}",
+                quote(op)
+            ),
+            Note::HistogramIgnoredInAggregation { op } => format!("ignored histogram in {op} aggregation"),
+            Note::HistogramIgnoredInRange { metric } => format!(
+                "ignored histograms in a range containing both floats and histograms for metric name {}",
+                quote(metric)
+            ),
+            Note::QuantileNanResult { metric } => {
+                format!("input to histogram_quantile has NaN observations, result is NaN{}", of(metric))
+            }
+            Note::QuantileNanSkew { metric } => {
+                format!(
+                    "input to histogram_quantile has NaN observations, result is skewed higher{}",
+                    of(metric)
+                )
+            }
+            Note::FractionNan { metric } => format!(
+                "input to histogram_fraction has NaN observations, which are excluded from all fractions{}",
+                of(metric)
+            ),
+            Note::MismatchedBounds { during } => {
+                format!("mismatched custom buckets were reconciled during {during}")
+            }
+        }
+    }
+}
+
+impl Annotations {
+    pub(crate) fn add(&mut self, note: &Note<'_>, at: Position) {
+        let (kind, set) =
+            if note.is_warning() { ("warning", &mut self.warnings) } else { ("info", &mut self.infos) };
+        set.insert(format!("PromQL {kind}: {} ({at})", note.text()));
+    }
+}

@@ -1,0 +1,217 @@
+//! `info(v, {…})`: adds the labels of info metrics (`target_info`, …) to the series of the same `instance` and
+//! `job`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use pharos_model::{LabelMatcher, Labels, METRIC_NAME, MatchOp};
+
+use super::binary::braces;
+use super::duration::Shift;
+use super::frame::{Cell, Frame, Metric, Row, Series};
+use super::selector::Take;
+use super::{EvalError, Evaluator, Result, Sink};
+use crate::ast::{Expr, ExprKind, Selector, TimeShift};
+use crate::matcher::Matcher;
+
+/// The labels by which an info metric and another one are about the same thing.
+const IDENTIFYING: [&str; 2] = ["instance", "job"];
+const DEFAULT_INFO_METRIC: &str = "target_info";
+
+/// An info series: its cells are the times of its samples, in milliseconds.
+struct InfoSeries {
+    labels: Labels,
+    times: Row,
+}
+
+impl Evaluator<'_> {
+    pub(super) fn info(
+        &self,
+        operand: &Expr,
+        selector: Option<&Expr>,
+        frame: Frame,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let matchers: &[Matcher] = match selector.map(|selector| &selector.unwrap_parens().kind) {
+            Some(ExprKind::Selector(selector)) => &selector.matchers,
+            _ => &[],
+        };
+        let default_name = [Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC)];
+        let named: Vec<&Matcher> = matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME).collect();
+        let name_matchers = if named.is_empty() { default_name.iter().collect() } else { named.clone() };
+        let data_matchers: Vec<&Matcher> =
+            matchers.iter().filter(|matcher| matcher.name() != METRIC_NAME).collect();
+        let base = self.vector(operand, frame)?;
+        // Info metrics are not enriched by themselves. They are those that the selector asks for by a positive
+        // condition on the name; with negative ones alone no metric counts as one.
+        let positive = |matcher: &&Matcher| matches!(matcher.op(), MatchOp::Equal | MatchOp::Regex);
+        let asked_by_name = name_matchers.iter().any(positive) && (selector.is_none() || !named.is_empty());
+        let is_info = |series: &Series| {
+            let name = series.metric.labels.metric_name();
+            asked_by_name && name_matchers.iter().all(|matcher| matcher.matches(name))
+        };
+        let infos = self.info_series(operand, &base, &is_info, &name_matchers, &data_matchers, frame)?;
+        self.release(&base);
+        let mut out: Vec<Series> = Vec::new();
+        for series in base {
+            self.check_alive()?;
+            if is_info(&series) {
+                out.push(series);
+                continue;
+            }
+            self.enrich(&series, &infos, &data_matchers, &mut out)?;
+        }
+        let joined = self.joined(out, |metric| metric.labels.as_ref().clone())?;
+        for Series { metric, mut row } in joined {
+            sink(&metric, &mut row)?;
+        }
+        Ok(())
+    }
+
+    /// The info series that could belong to any of `base`.
+    fn info_series(
+        &self,
+        operand: &Expr,
+        base: &[Series],
+        is_info: &dyn Fn(&Series) -> bool,
+        name_matchers: &[&Matcher],
+        data_matchers: &[&Matcher],
+        frame: Frame,
+    ) -> Result<Vec<InfoSeries>> {
+        let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for series in base.iter().filter(|series| !is_info(series)) {
+            for label in IDENTIFYING {
+                let value = series.metric.labels.get(label);
+                if !value.is_empty() {
+                    values.entry(label).or_default().insert(value);
+                }
+            }
+        }
+        if values.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut matchers: Vec<Matcher> =
+            name_matchers.iter().chain(data_matchers).map(|one| (*one).clone()).collect();
+        for (label, values) in values {
+            let pattern: Vec<String> = values.into_iter().map(regex::escape).collect();
+            let condition = LabelMatcher::new(label, MatchOp::Regex, pattern.join("|"));
+            matchers.push(Matcher::new(condition).map_err(EvalError::Execution)?);
+        }
+        let selector = Selector { name: None, matchers, time: TimeShift::default(), extension: None };
+        let mut all = Vec::new();
+        let shift = self.reference_shift(operand)?;
+        self.newest(&selector, shift, frame, Take::FloatTimeMs, &mut |metric, row| {
+            if row.histograms.is_some() {
+                let shown = braces(&metric.labels);
+                return Err(EvalError::execution(format!(
+                    "this should be an info metric, with float samples: {shown}"
+                )));
+            }
+            all.push(InfoSeries { labels: metric.labels.as_ref().clone(), times: std::mem::take(row) });
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Info series are looked at as of the time that the enriched series are of: the `@` and offsets of the
+    /// first selector and of the subqueries around it.
+    fn reference_shift(&self, operand: &Expr) -> Result<Shift> {
+        let mut shift = Shift { at_ms: None, offset_ms: 0 };
+        let mut expr = operand;
+        loop {
+            let time = match &expr.kind {
+                ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => Some(&selector.time),
+                ExprKind::Subquery(subquery) => Some(&subquery.time),
+                _ => None,
+            };
+            if let Some(time) = time {
+                let own = self.shift(time)?;
+                // An inner `@` makes what lies around it irrelevant.
+                if own.at_ms.is_some() {
+                    shift = own;
+                } else {
+                    shift.offset_ms = shift.offset_ms.saturating_add(own.offset_ms);
+                }
+            }
+            let next = expr.children().into_iter().find(|child| !child.selectors().is_empty());
+            match next {
+                Some(next) => expr = next,
+                None => return Ok(shift),
+            }
+        }
+    }
+
+    fn enrich(
+        &self,
+        series: &Series,
+        infos: &[InfoSeries],
+        data_matchers: &[&Matcher],
+        out: &mut Vec<Series>,
+    ) -> Result<()> {
+        let identity = |labels: &Labels| IDENTIFYING.map(|label| labels.get(label).to_owned());
+        let own = identity(&series.metric.labels);
+        let related: Vec<&InfoSeries> = infos.iter().filter(|info| identity(&info.labels) == own).collect();
+        let mut by_labels: HashMap<Labels, Row> = HashMap::new();
+        let steps = series.row.steps();
+        for step in 0..steps {
+            if !series.row.is_present(step) {
+                continue;
+            }
+            let newest = newest_per_name(&related, step)?;
+            if newest.is_empty() && !data_matchers.iter().all(|matcher| matcher.matches("")) {
+                continue;
+            }
+            let mut added = Labels::empty();
+            for info in newest.values() {
+                for (label, value) in info.labels.iter() {
+                    let wanted =
+                        data_matchers.is_empty() || data_matchers.iter().any(|one| one.name() == label);
+                    if label == METRIC_NAME || !wanted {
+                        continue;
+                    }
+                    if added.contains(label) && added.get(label) != value {
+                        return Err(EvalError::execution(format!("conflicting label: {label}")));
+                    }
+                    if !series.metric.labels.contains(label) {
+                        added.set(label, value);
+                    }
+                }
+            }
+            let row = by_labels.entry(added).or_insert_with(|| Row::absent(steps));
+            row.set(step, series.row.get(step));
+        }
+        for (added, row) in by_labels {
+            let mut labels = series.metric.labels.as_ref().clone();
+            for (label, value) in added.iter() {
+                labels.set(label, value);
+            }
+            out.push(Series {
+                metric: Metric { drop_name: series.metric.drop_name, ..Metric::new(labels) },
+                row,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Of several info series of one metric the one with the newest sample counts.
+fn newest_per_name<'i>(related: &[&'i InfoSeries], step: usize) -> Result<BTreeMap<&'i str, &'i InfoSeries>> {
+    let mut newest: BTreeMap<&str, (&InfoSeries, f64)> = BTreeMap::new();
+    for &info in related {
+        let Cell::Float(time_ms) = info.times.get(step) else { continue };
+        let name = info.labels.metric_name();
+        match newest.get(name) {
+            Some((other, other_ms)) if *other_ms == time_ms => {
+                return Err(EvalError::execution(format!(
+                    "found duplicate series for info metric: existing {} @ {other_ms}, new {} @ {time_ms}",
+                    braces(&other.labels),
+                    braces(&info.labels)
+                )));
+            }
+            Some((_, other_ms)) if *other_ms > time_ms => {}
+            _ => {
+                newest.insert(name, (info, time_ms));
+            }
+        }
+    }
+    Ok(newest.into_iter().map(|(name, (info, _))| (name, info)).collect())
+}

@@ -1,0 +1,240 @@
+//! Range vectors: the samples of each series in a window before each step.
+
+use pharos_model::is_stale;
+
+use super::duration::Shift;
+use super::frame::{Frame, Metric, Series};
+use super::{EvalError, Evaluator, Result};
+use crate::ast::{Expr, ExprKind, Extension, Subquery};
+use crate::histogram::{Histogram, ResetHint};
+use crate::source::{HistogramSample, Samples, SelectRequest};
+
+/// The windows of a range vector.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Windows {
+    pub frame: Frame,
+    pub shift: Shift,
+    pub range_ms: i64,
+    pub extension: Option<Extension>,
+    /// How far beyond its edges an extended window may look.
+    pub lookback_ms: i64,
+}
+
+/// The samples in one window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window<'s> {
+    /// The window is open on the left: `(start_ms, end_ms]`.
+    pub start_ms: i64,
+    pub end_ms: i64,
+    /// The step that the window belongs to; with `@` or an offset this is not its end.
+    pub step_ms: i64,
+    pub samples: Samples<'s>,
+    /// The index of the first float among all of the series.
+    pub first_float: usize,
+}
+
+impl Windows {
+    /// The edges of the window of a step.
+    pub(crate) fn edges_ms(&self, step: usize) -> (i64, i64) {
+        let end_ms = self.shift.time_ms(self.frame, step);
+        (end_ms.saturating_sub(self.range_ms), end_ms)
+    }
+
+    /// The same, widened by what an extension may look at.
+    fn reach_ms(&self, step: usize) -> (i64, i64) {
+        let (start_ms, end_ms) = self.edges_ms(step);
+        match self.extension {
+            None => (start_ms, end_ms),
+            Some(Extension::Anchored) => (start_ms.saturating_sub(self.lookback_ms), end_ms),
+            Some(Extension::Smoothed) => {
+                (start_ms.saturating_sub(self.lookback_ms), end_ms.saturating_add(self.lookback_ms))
+            }
+        }
+    }
+
+    /// Calls `visit` with the window of each step, in order, and with the step.
+    pub(crate) fn each<'s>(
+        &self,
+        samples: &Samples<'s>,
+        mut visit: impl FnMut(usize, &Window<'s>) -> Result<()>,
+    ) -> Result<()> {
+        let (mut from, mut to, mut first, mut last) = (0, 0, 0, 0);
+        for step in 0..self.frame.steps() {
+            let (after_ms, until_ms) = self.reach_ms(step);
+            if step == 0 {
+                from = samples.times_ms.partition_point(|time| *time <= after_ms);
+                to = from;
+            }
+            while samples.times_ms.get(from).is_some_and(|time| *time <= after_ms) {
+                from += 1;
+            }
+            to = to.max(from);
+            while samples.times_ms.get(to).is_some_and(|time| *time <= until_ms) {
+                to += 1;
+            }
+            while samples.histograms.get(first).is_some_and(|sample| sample.time_ms <= after_ms) {
+                first += 1;
+            }
+            last = last.max(first);
+            while samples.histograms.get(last).is_some_and(|sample| sample.time_ms <= until_ms) {
+                last += 1;
+            }
+            if from == to && first == last {
+                continue;
+            }
+            let (start_ms, end_ms) = self.edges_ms(step);
+            let window = Window {
+                start_ms,
+                end_ms,
+                step_ms: self.frame.time_ms(step),
+                samples: samples.slice(from..to, first..last),
+                first_float: from,
+            };
+            visit(step, &window)?;
+        }
+        Ok(())
+    }
+}
+
+/// Columns of our own, where those of the source cannot be used as they are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnedSamples {
+    times_ms: Vec<i64>,
+    values: Vec<f64>,
+    starts_ms: Vec<i64>,
+    histograms: Vec<HistogramSample>,
+}
+
+impl OwnedSamples {
+    pub(crate) fn borrowed(&self) -> Samples<'_> {
+        Samples {
+            times_ms: &self.times_ms,
+            values: &self.values,
+            starts_ms: &self.starts_ms,
+            histograms: &self.histograms,
+        }
+    }
+
+    /// A copy without staleness markers; `None` if nothing is left.
+    pub(crate) fn without_stale(samples: &Samples<'_>) -> Option<OwnedSamples> {
+        let mut out = OwnedSamples::default();
+        for (index, (time_ms, value)) in samples.times_ms.iter().zip(samples.values).enumerate() {
+            if !is_stale(*value) {
+                out.times_ms.push(*time_ms);
+                out.values.push(*value);
+                out.starts_ms.extend(samples.starts_ms.get(index));
+            }
+        }
+        out.histograms.extend(samples.histograms.iter().filter(|sample| !sample.value.is_stale()).cloned());
+        (!out.times_ms.is_empty() || !out.histograms.is_empty()).then_some(out)
+    }
+
+    /// The result of a subquery's operand as samples.
+    fn of_series(series: &Series, frame: Frame) -> OwnedSamples {
+        let mut out = OwnedSamples::default();
+        for (step, value) in series.row.floats.iter().enumerate() {
+            if !is_stale(*value) {
+                out.times_ms.push(frame.time_ms(step));
+                out.values.push(*value);
+            }
+        }
+        for (step, histogram) in series.row.histograms.iter().flatten().enumerate() {
+            let Some(histogram) = histogram else { continue };
+            // A reset between the steps would go unseen, and one sample may be seen twice: what the hints say
+            // holds for the samples that the source had.
+            let value = match histogram.reset_hint {
+                ResetHint::Reset | ResetHint::NotReset => {
+                    Histogram { reset_hint: ResetHint::Unknown, ..histogram.as_ref().clone() }.into()
+                }
+                ResetHint::Unknown | ResetHint::Gauge => histogram.clone(),
+            };
+            out.histograms.push(HistogramSample { time_ms: frame.time_ms(step), start_ms: 0, value });
+        }
+        out
+    }
+}
+
+impl Evaluator<'_> {
+    /// Hands every series of a range-vector expression to `visit`, free of staleness markers, with its windows.
+    pub(super) fn ranges(
+        &self,
+        expr: &Expr,
+        frame: Frame,
+        function: Option<&str>,
+        visit: &mut dyn FnMut(&Metric, &Samples<'_>, &Windows) -> Result<()>,
+    ) -> Result<()> {
+        match &expr.unwrap_parens().kind {
+            ExprKind::Range { selector, range } => {
+                let windows = Windows {
+                    frame,
+                    shift: self.shift(&selector.time)?,
+                    range_ms: self.positive_duration_ms(range)?,
+                    extension: selector.extension,
+                    lookback_ms: self.query.lookback_ms,
+                };
+                let request = SelectRequest {
+                    matchers: &selector.matchers,
+                    after_ms: windows.reach_ms(0).0,
+                    until_ms: windows.reach_ms(frame.steps().saturating_sub(1)).1,
+                    step_ms: self.query.step_ms,
+                    range_ms: windows.range_ms,
+                    function,
+                };
+                self.select(&request, &mut |metric, samples| {
+                    let mut samples = samples;
+                    if !self.query.features.start_timestamps {
+                        samples.starts_ms = &[];
+                    }
+                    let stale = samples.values.iter().any(|value| is_stale(*value))
+                        || samples.histograms.iter().any(|sample| sample.value.is_stale());
+                    if !stale {
+                        return visit(metric, &samples, &windows);
+                    }
+                    match OwnedSamples::without_stale(&samples) {
+                        Some(samples) => visit(metric, &samples.borrowed(), &windows),
+                        None => Ok(()),
+                    }
+                })
+            }
+            ExprKind::Subquery(subquery) => self.subquery(subquery, frame, visit),
+            _ => {
+                Err(EvalError::execution(format!("expected range vector, got {}", expr.value_type().name())))
+            }
+        }
+    }
+
+    fn subquery(
+        &self,
+        subquery: &Subquery,
+        frame: Frame,
+        visit: &mut dyn FnMut(&Metric, &Samples<'_>, &Windows) -> Result<()>,
+    ) -> Result<()> {
+        let windows = Windows {
+            frame,
+            shift: self.shift(&subquery.time)?,
+            range_ms: self.positive_duration_ms(&subquery.range)?,
+            extension: None,
+            lookback_ms: self.query.lookback_ms,
+        };
+        let step_ms = match &subquery.step {
+            Some(step) => self.positive_duration_ms(step)?,
+            None => self.query.subquery_step_ms.max(1),
+        };
+        // Steps lie on multiples of the step, whatever the query's own times are.
+        let (after_ms, _) = windows.edges_ms(0);
+        let (_, end_ms) = windows.edges_ms(frame.steps().saturating_sub(1));
+        let aligned_ms = after_ms.div_euclid(step_ms).saturating_mul(step_ms).saturating_add(step_ms);
+        let inner = Frame { start_ms: aligned_ms, end_ms, step_ms };
+        if inner.steps() == 0 {
+            return Ok(());
+        }
+        let all = self.vector(&subquery.operand, inner)?;
+        for series in &all {
+            self.check_alive()?;
+            let samples = OwnedSamples::of_series(series, inner);
+            visit(&series.metric, &samples.borrowed(), &windows)?;
+        }
+        self.release(&all);
+        Ok(())
+    }
+}
