@@ -1,1 +1,27 @@
-//! pharos-collector
+//! The receivers of Pharos: OTLP, Envoy's access-log service, Zipkin, Prometheus remote write, and the scraper.
+//!
+//! Each takes its wire's own encodings, turns what it gets into rows of the model, hands them to the storage and
+//! answers success once they are durable. Bad input gets the protocol's own error, which names the fault; what a
+//! peer may send is limited, before and after decompression.
+//!
+//! [`Collector`] is the way in. This crate binds no sockets and answers no queries.
+
+mod als;
+mod body;
+mod collector;
+mod counters;
+mod envoy;
+mod exposition;
+mod fault;
+mod histogram;
+mod intake;
+mod otlp;
+mod remote_write;
+mod scrape;
+mod zipkin;
+
+pub use body::Limits;
+pub use collector::{Collector, CollectorConfig};
+pub use counters::{Protocol, Received};
+pub use envoy::{ParseLineError, parse_line};
+pub use scrape::{LastScrape, ScrapeConfig, ScrapeConfigError, TargetStatus};

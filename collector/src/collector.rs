@@ -1,0 +1,87 @@
+use std::sync::Arc;
+
+use axum::Router;
+use pharos_proto::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
+use pharos_storage::Storage;
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
+
+use crate::{
+    als::AlsReceiver,
+    body::Limits,
+    counters::Received,
+    intake::Intake,
+    otlp::{self, OtlpReceiver},
+    remote_write,
+    scrape::{self, ScrapeConfig, TargetStatus, Targets},
+    zipkin,
+};
+
+/// What a collector is told.
+#[derive(Clone, Debug, Default)]
+pub struct CollectorConfig {
+    pub limits: Limits,
+    pub scrape: ScrapeConfig,
+}
+
+/// All receivers over one store. Cheap to clone.
+///
+/// It binds no sockets: the server asks for a service or a router for each listener.
+#[derive(Clone)]
+pub struct Collector {
+    intake: Arc<Intake>,
+    otlp: OtlpReceiver,
+    scrape: ScrapeConfig,
+    targets: Targets,
+}
+
+impl Collector {
+    pub fn new(config: CollectorConfig, storage: Storage) -> Collector {
+        let intake = Arc::new(Intake::new(storage, config.limits));
+        Collector {
+            otlp: OtlpReceiver::new(intake.clone()),
+            intake,
+            scrape: config.scrape,
+            targets: Targets::default(),
+        }
+    }
+
+    /// OTLP's three Export services and Envoy's access-log service, for the gRPC listener (port 4317).
+    pub fn grpc_routes(&self) -> tonic::service::Routes {
+        let als = AccessLogServiceServer::new(AlsReceiver::new(self.intake.clone()))
+            .max_decoding_message_size(self.intake.limits.max_body_bytes)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        self.otlp.grpc_routes().add_service(als)
+    }
+
+    /// `POST /v1/traces`, `/v1/logs` and `/v1/metrics` (port 4318).
+    pub fn otlp_http_router(&self) -> Router {
+        otlp::router(self.otlp.clone())
+    }
+
+    /// `POST /api/v2/spans` (port 9411).
+    pub fn zipkin_router(&self) -> Router {
+        zipkin::router(self.intake.clone())
+    }
+
+    /// `POST /api/v1/write` (port 9090, beside Prometheus' query API).
+    pub fn remote_write_router(&self) -> Router {
+        remote_write::router(self.intake.clone())
+    }
+
+    /// Scrapes the configured targets until `shutdown`.
+    pub async fn run_scraper(&self, shutdown: CancellationToken) {
+        scrape::run(self.scrape.clone(), self.intake.clone(), self.targets.clone(), shutdown).await;
+    }
+
+    /// The targets that are scraped now.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        self.targets.snapshot()
+    }
+
+    /// What came in since the start, one entry for each protocol.
+    pub fn counters(&self) -> Vec<Received> {
+        self.intake.counters.snapshot()
+    }
+}

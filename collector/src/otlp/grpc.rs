@@ -1,0 +1,64 @@
+use pharos_proto::otlp::collector::{
+    logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_server},
+    metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_server},
+    trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_server},
+};
+use tonic::{Request, Response, Status, codec::CompressionEncoding};
+
+use super::OtlpReceiver;
+use crate::{counters::Protocol, fault::Fault};
+
+#[tonic::async_trait]
+impl trace_service_server::TraceService for OtlpReceiver {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.answer(self.traces(Protocol::OtlpGrpc, request.into_inner()).await)
+    }
+}
+
+#[tonic::async_trait]
+impl logs_service_server::LogsService for OtlpReceiver {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.answer(self.logs(Protocol::OtlpGrpc, request.into_inner()).await)
+    }
+}
+
+#[tonic::async_trait]
+impl metrics_service_server::MetricsService for OtlpReceiver {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.answer(self.metrics(Protocol::OtlpGrpc, request.into_inner()).await)
+    }
+}
+
+impl OtlpReceiver {
+    fn answer<T>(&self, result: Result<T, Fault>) -> Result<Response<T>, Status> {
+        let counted = result.inspect_err(|_| self.intake.counters.failed(Protocol::OtlpGrpc));
+        Ok(Response::new(counted?))
+    }
+
+    /// The three Export services, which take gzip and zstd.
+    pub(crate) fn grpc_routes(&self) -> tonic::service::Routes {
+        let limit = self.intake.limits.max_body_bytes;
+        let trace = trace_service_server::TraceServiceServer::new(self.clone())
+            .max_decoding_message_size(limit)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        let logs = logs_service_server::LogsServiceServer::new(self.clone())
+            .max_decoding_message_size(limit)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        let metrics = metrics_service_server::MetricsServiceServer::new(self.clone())
+            .max_decoding_message_size(limit)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        tonic::service::Routes::new(trace).add_service(logs).add_service(metrics)
+    }
+}

@@ -1,0 +1,60 @@
+use std::sync::Arc;
+
+use pharos_model::{AccessLog, Attributes, LogRecord, Scope, Severity, SpanId, TraceId, UnixNanos};
+use pharos_proto::otlp::{collector::logs::v1::ExportLogsServiceRequest, logs::v1::LogRecord as OtlpLog};
+
+use super::{
+    trace::{scope, service_and_resource},
+    value::{attributes, value},
+};
+use crate::{envoy, intake::Normalised};
+
+/// Application log records, and the access logs among them, which Envoy sends as log records too.
+pub(super) fn records(
+    request: ExportLogsServiceRequest,
+    now: UnixNanos,
+) -> (Normalised<LogRecord>, Vec<AccessLog>) {
+    let mut logs = Normalised::default();
+    let mut access_logs = Vec::new();
+    for resource_logs in request.resource_logs {
+        let (service, resource) = service_and_resource(resource_logs.resource);
+        for scope_logs in resource_logs.scope_logs {
+            let scope = scope(scope_logs.scope);
+            for otlp in scope_logs.log_records {
+                let record = record(otlp, now, &service, &resource, &scope);
+                match envoy::access_log_of_record(&record) {
+                    Some(access_log) => access_logs.push(access_log),
+                    None => logs.rows.push(record),
+                }
+            }
+        }
+    }
+    (logs, access_logs)
+}
+
+/// A record is never refused: whatever it lacks has a meaning of its own in OpenTelemetry's log model.
+fn record(
+    otlp: OtlpLog,
+    now: UnixNanos,
+    service: &Arc<str>,
+    resource: &Arc<Attributes>,
+    scope: &Arc<Scope>,
+) -> LogRecord {
+    let time = |unix_nano: u64| i64::try_from(unix_nano).ok().filter(|nanos| *nanos > 0).map(UnixNanos);
+    let observed = time(otlp.observed_time_unix_nano).unwrap_or(now);
+    LogRecord {
+        time: time(otlp.time_unix_nano).unwrap_or(observed),
+        observed,
+        severity: Severity(u8::try_from(otlp.severity_number).unwrap_or(0)),
+        severity_text: otlp.severity_text,
+        body: value(otlp.body),
+        event_name: otlp.event_name,
+        trace_id: TraceId::from_slice(&otlp.trace_id).filter(|id| !id.is_zero()),
+        span_id: SpanId::from_slice(&otlp.span_id).filter(|id| !id.is_zero()),
+        flags: otlp.flags,
+        service: service.clone(),
+        resource: resource.clone(),
+        scope: scope.clone(),
+        attributes: attributes(otlp.attributes),
+    }
+}

@@ -1,0 +1,373 @@
+//! OTLP metrics as Prometheus series, the way Prometheus' own OTLP receiver makes them.
+
+use std::collections::BTreeMap;
+
+use pharos_model::{
+    Attributes, Exemplar, Labels, METRIC_NAME, MetricKind, MetricMetadata, Sample, SpanId, TimeSeries,
+    TraceId, stale_nan,
+};
+use pharos_proto::otlp::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::KeyValue,
+    metrics::v1::{
+        AggregationTemporality, DataPointFlags, Exemplar as OtlpExemplar, ExponentialHistogramDataPoint,
+        HistogramDataPoint, Metric, NumberDataPoint, SummaryDataPoint, exemplar,
+        exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
+    },
+};
+
+use super::{
+    metric_name::{Suffix, label_name, metric_name, unit_text},
+    temporality::Accumulator,
+    trace::{UNKNOWN_SERVICE, service_and_resource},
+    value::value,
+};
+use crate::{
+    exposition::openmetrics_float,
+    histogram::{ExponentialSide, Histogram},
+    intake::Normalised,
+};
+
+pub(super) fn series(
+    request: ExportMetricsServiceRequest,
+    deltas: &mut Accumulator,
+) -> Normalised<TimeSeries> {
+    let mut writer = Writer { out: Normalised::default(), identity: Vec::new(), newest_ms: i64::MIN, deltas };
+    for resource_metrics in request.resource_metrics {
+        let (service, resource) = service_and_resource(resource_metrics.resource);
+        writer.identity = identity(&service, &resource);
+        writer.newest_ms = i64::MIN;
+        for metric in resource_metrics.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+            writer.metric(metric);
+        }
+        writer.target_info(&resource);
+    }
+    writer.out
+}
+
+/// `job` and `instance`, by which Prometheus names the sender.
+fn identity(service: &str, resource: &Attributes) -> Vec<(&'static str, String)> {
+    let mut labels = Vec::new();
+    if service != UNKNOWN_SERVICE {
+        let namespace = resource.get("service.namespace").map(|value| value.to_text()).unwrap_or_default();
+        let job = if namespace.is_empty() { service.to_string() } else { format!("{namespace}/{service}") };
+        labels.push(("job", job));
+    }
+    if let Some(instance) = resource.get("service.instance.id") {
+        labels.push(("instance", instance.to_text()));
+    }
+    labels
+}
+
+struct Writer<'a> {
+    out: Normalised<TimeSeries>,
+    identity: Vec<(&'static str, String)>,
+    /// Of the resource's points that were written.
+    newest_ms: i64,
+    deltas: &'a mut Accumulator,
+}
+
+/// The parts that all kinds of data points share.
+struct Point {
+    labels: Labels,
+    unix_nano: u64,
+    time_ms: i64,
+    no_value: bool,
+}
+
+impl Writer<'_> {
+    fn metric(&mut self, metric: Metric) {
+        let Some(data) = metric.data else { return };
+        let (kind, suffix) = match &data {
+            Data::Gauge(_) => (MetricKind::Gauge, Suffix::Gauge),
+            Data::Sum(sum) if sum.is_monotonic => (MetricKind::Counter, Suffix::MonotonicSum),
+            Data::Sum(_) => (MetricKind::Gauge, Suffix::Other),
+            Data::Histogram(_) | Data::ExponentialHistogram(_) => (MetricKind::Histogram, Suffix::Other),
+            Data::Summary(_) => (MetricKind::Summary, Suffix::Other),
+        };
+        let family = metric_name(&metric.name, &metric.unit, suffix);
+        if family.is_empty() {
+            let points = points_in(&data);
+            self.out.rejected.add(points, || format!("metric name {:?} has no letter or digit", metric.name));
+            return;
+        }
+        let metadata =
+            MetricMetadata { family, kind, help: metric.description, unit: unit_text(&metric.unit) };
+        match data {
+            Data::Gauge(gauge) => self.numbers(&metadata, false, gauge.data_points),
+            Data::Sum(sum) => match delta(sum.aggregation_temporality) {
+                Ok(delta) => self.numbers(&metadata, delta, sum.data_points),
+                Err(fault) => self.reject(&metadata, sum.data_points.len(), fault),
+            },
+            Data::Histogram(histogram) => match delta(histogram.aggregation_temporality) {
+                Ok(delta) => {
+                    for point in histogram.data_points {
+                        let done = self.histogram(&metadata, delta, point);
+                        self.count(&metadata, done);
+                    }
+                }
+                Err(fault) => self.reject(&metadata, histogram.data_points.len(), fault),
+            },
+            Data::ExponentialHistogram(histogram) => match delta(histogram.aggregation_temporality) {
+                Ok(delta) => {
+                    for point in histogram.data_points {
+                        let done = self.exponential_histogram(&metadata, delta, point);
+                        self.count(&metadata, done);
+                    }
+                }
+                Err(fault) => self.reject(&metadata, histogram.data_points.len(), fault),
+            },
+            Data::Summary(summary) => {
+                for point in summary.data_points {
+                    let done = self.summary(&metadata, point);
+                    self.count(&metadata, done);
+                }
+            }
+        }
+    }
+
+    fn numbers(&mut self, metadata: &MetricMetadata, delta: bool, points: Vec<NumberDataPoint>) {
+        for point in points {
+            let done = self.number(metadata, delta, point);
+            self.count(metadata, done);
+        }
+    }
+
+    fn number(
+        &mut self,
+        metadata: &MetricMetadata,
+        delta: bool,
+        otlp: NumberDataPoint,
+    ) -> Result<(), String> {
+        let mut point = self.point(otlp.attributes, otlp.time_unix_nano, otlp.flags)?;
+        point.labels.set(METRIC_NAME, metadata.family.clone());
+        let mut number = match otlp.value {
+            Some(number_data_point::Value::AsDouble(number)) => number,
+            Some(number_data_point::Value::AsInt(number)) => number as f64,
+            None if point.no_value => 0.0,
+            None => return Err("a data point has no value".into()),
+        };
+        if delta && !point.no_value {
+            let step = Histogram { sum: Some(number), ..Histogram::default() };
+            number = self.deltas.add(point.labels.series_id(), point.unix_nano, &step)?.sum.unwrap_or(number);
+        }
+        let value = if point.no_value { stale_nan() } else { number };
+        self.newest_ms = self.newest_ms.max(point.time_ms);
+        self.out.rows.push(TimeSeries {
+            labels: point.labels,
+            samples: vec![Sample { time_ms: point.time_ms, value }],
+            exemplars: otlp.exemplars.into_iter().filter_map(exemplar).collect(),
+            metadata: Some(metadata.clone()),
+        });
+        Ok(())
+    }
+
+    fn histogram(
+        &mut self,
+        metadata: &MetricMetadata,
+        delta: bool,
+        otlp: HistogramDataPoint,
+    ) -> Result<(), String> {
+        let point = self.point(otlp.attributes, otlp.time_unix_nano, otlp.flags)?;
+        let buckets = otlp.bucket_counts.len();
+        if buckets != 0 && buckets != otlp.explicit_bounds.len() + 1 {
+            return Err(format!("{buckets} bucket counts do not fit {} bounds", otlp.explicit_bounds.len()));
+        }
+        if !otlp.explicit_bounds.is_sorted_by(|a, b| a < b) {
+            return Err("the bucket bounds do not ascend".into());
+        }
+        let counts = otlp.bucket_counts.into_iter().map(|count| count as f64);
+        let histogram = Histogram {
+            count: otlp.count as f64,
+            sum: otlp.sum,
+            buckets: otlp
+                .explicit_bounds
+                .into_iter()
+                .zip(counts)
+                .filter(|(bound, _)| bound.is_finite())
+                .collect(),
+        };
+        self.write_histogram(metadata, delta, point, histogram, otlp.exemplars)
+    }
+
+    fn exponential_histogram(
+        &mut self,
+        metadata: &MetricMetadata,
+        delta: bool,
+        otlp: ExponentialHistogramDataPoint,
+    ) -> Result<(), String> {
+        let point = self.point(otlp.attributes, otlp.time_unix_nano, otlp.flags)?;
+        if !(-10..=20).contains(&otlp.scale) {
+            return Err(format!("scale {} lies outside of -10 to 20", otlp.scale));
+        }
+        let side = |buckets: Option<Buckets>| {
+            let buckets = buckets.unwrap_or_default();
+            ExponentialSide {
+                offset: buckets.offset,
+                counts: buckets.bucket_counts.into_iter().map(|count| count as f64).collect(),
+            }
+        };
+        let buckets = Histogram::of_exponential(
+            otlp.scale,
+            otlp.zero_threshold,
+            otlp.zero_count as f64,
+            side(otlp.positive),
+            side(otlp.negative),
+        )
+        .buckets;
+        let histogram = Histogram { count: otlp.count as f64, sum: otlp.sum, buckets };
+        self.write_histogram(metadata, delta, point, histogram, otlp.exemplars)
+    }
+
+    fn write_histogram(
+        &mut self,
+        metadata: &MetricMetadata,
+        delta: bool,
+        point: Point,
+        mut histogram: Histogram,
+        exemplars: Vec<OtlpExemplar>,
+    ) -> Result<(), String> {
+        if delta && !point.no_value {
+            let mut id = point.labels.clone();
+            id.set(METRIC_NAME, metadata.family.clone());
+            histogram = self.deltas.add(id.series_id(), point.unix_nano, &histogram)?.clone();
+        }
+        let bounds = histogram.bounds();
+        self.newest_ms = self.newest_ms.max(point.time_ms);
+        self.out.rows.extend(Histogram::series(
+            (!point.no_value).then_some(&histogram),
+            &bounds,
+            &metadata.family,
+            &point.labels,
+            point.time_ms,
+            exemplars.into_iter().filter_map(exemplar).collect(),
+            metadata,
+        ));
+        Ok(())
+    }
+
+    fn summary(&mut self, metadata: &MetricMetadata, otlp: SummaryDataPoint) -> Result<(), String> {
+        let point = self.point(otlp.attributes, otlp.time_unix_nano, otlp.flags)?;
+        let mut push = |suffix: &str, quantile: Option<f64>, value: f64| {
+            let mut labels = point.labels.clone();
+            labels.set(METRIC_NAME, format!("{}{suffix}", metadata.family));
+            if let Some(quantile) = quantile {
+                labels.set("quantile", openmetrics_float(quantile));
+            }
+            let value = if point.no_value { stale_nan() } else { value };
+            self.out.rows.push(TimeSeries {
+                labels,
+                samples: vec![Sample { time_ms: point.time_ms, value }],
+                exemplars: Vec::new(),
+                metadata: Some(metadata.clone()),
+            });
+        };
+        push("_sum", None, otlp.sum);
+        push("_count", None, otlp.count as f64);
+        for quantile in otlp.quantile_values {
+            push("", Some(quantile.quantile), quantile.value);
+        }
+        self.newest_ms = self.newest_ms.max(point.time_ms);
+        Ok(())
+    }
+
+    fn point(&self, attributes: Vec<KeyValue>, unix_nano: u64, flags: u32) -> Result<Point, String> {
+        let time_ms = i64::try_from(unix_nano / 1_000_000).unwrap_or(i64::MAX);
+        if time_ms == 0 {
+            return Err("a data point has no time_unix_nano".into());
+        }
+        let mut labels = labels(attributes.into_iter().map(|pair| (pair.key, value(pair.value).to_text())));
+        for (name, value) in &self.identity {
+            labels.set(name, value.clone());
+        }
+        let no_value = flags & DataPointFlags::NoRecordedValueMask as u32 != 0;
+        Ok(Point { labels, unix_nano, time_ms, no_value })
+    }
+
+    /// What else is known of the sender, as the series `target_info` to join with.
+    fn target_info(&mut self, resource: &Attributes) {
+        let identifying = ["service.namespace", "service.instance.id"];
+        let others = resource.iter().filter(|(key, _)| !identifying.contains(key));
+        let mut labels = labels(others.map(|(key, value)| (key.to_string(), value.to_text())));
+        if labels.is_empty() || self.identity.is_empty() || self.newest_ms == i64::MIN {
+            return;
+        }
+        for (name, value) in &self.identity {
+            labels.set(name, value.clone());
+        }
+        labels.set(METRIC_NAME, "target_info");
+        self.out.rows.push(TimeSeries {
+            labels,
+            samples: vec![Sample { time_ms: self.newest_ms, value: 1.0 }],
+            exemplars: Vec::new(),
+            metadata: Some(MetricMetadata {
+                family: "target_info".into(),
+                kind: MetricKind::Gauge,
+                help: "Target metadata".into(),
+                unit: String::new(),
+            }),
+        });
+    }
+
+    fn count(&mut self, metadata: &MetricMetadata, done: Result<(), String>) {
+        if let Err(fault) = done {
+            self.reject(metadata, 1, fault);
+        }
+    }
+
+    fn reject(&mut self, metadata: &MetricMetadata, points: usize, fault: String) {
+        self.out.rejected.add(points, || format!("metric {}: {fault}", metadata.family));
+    }
+}
+
+fn delta(temporality: i32) -> Result<bool, String> {
+    match AggregationTemporality::try_from(temporality) {
+        Ok(AggregationTemporality::Delta) => Ok(true),
+        Ok(AggregationTemporality::Cumulative) => Ok(false),
+        _ => Err("aggregation_temporality is neither delta nor cumulative".into()),
+    }
+}
+
+fn points_in(data: &Data) -> usize {
+    match data {
+        Data::Gauge(gauge) => gauge.data_points.len(),
+        Data::Sum(sum) => sum.data_points.len(),
+        Data::Histogram(histogram) => histogram.data_points.len(),
+        Data::ExponentialHistogram(histogram) => histogram.data_points.len(),
+        Data::Summary(summary) => summary.data_points.len(),
+    }
+}
+
+/// Keys that become the same label name have their values joined by `;`, in the keys' order.
+fn labels(pairs: impl Iterator<Item = (String, String)>) -> Labels {
+    let sorted: BTreeMap<String, String> = pairs.collect();
+    let mut named: BTreeMap<String, String> = BTreeMap::new();
+    for (key, value) in sorted {
+        named
+            .entry(label_name(&key))
+            .and_modify(|known| {
+                known.push(';');
+                known.push_str(&value);
+            })
+            .or_insert(value);
+    }
+    named.remove("");
+    Labels::from_pairs(named)
+}
+
+fn exemplar(otlp: OtlpExemplar) -> Option<Exemplar> {
+    let value = match otlp.value? {
+        exemplar::Value::AsDouble(number) => number,
+        exemplar::Value::AsInt(number) => number as f64,
+    };
+    let mut labels = labels(
+        otlp.filtered_attributes.into_iter().map(|pair| (pair.key, self::value(pair.value).to_text())),
+    );
+    if let Some(id) = TraceId::from_slice(&otlp.trace_id).filter(|id| !id.is_zero()) {
+        labels.set("trace_id", id.to_string());
+    }
+    if let Some(id) = SpanId::from_slice(&otlp.span_id).filter(|id| !id.is_zero()) {
+        labels.set("span_id", id.to_string());
+    }
+    Some(Exemplar { labels, time_ms: i64::try_from(otlp.time_unix_nano / 1_000_000).ok()?, value })
+}
