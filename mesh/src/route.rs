@@ -55,7 +55,7 @@ pub struct Forward {
 pub struct WeightedTarget {
     pub weight: u32,
     pub target: Target,
-    pub headers: HeaderRules,
+    pub headers: Arc<HeaderRules>,
     pub authority: Option<http::HeaderValue>,
 }
 
@@ -275,6 +275,11 @@ impl RetryPolicy {
     /// Istio's own policy, for routes that set none.
     pub fn istio_default() -> Self {
         Self::parse(2, "", None, None, None)
+    }
+
+    /// Istio's own policy for what arrives for an app: only requests of which nothing was sent.
+    pub fn inbound_default() -> Self {
+        Self::parse(2, "reset-before-request", None, None, None)
     }
 
     pub(crate) fn parse(

@@ -259,11 +259,13 @@ impl Config {
             field: field.to_owned(),
             message: message.to_owned(),
         };
-        if config.gateway.is_empty() && config.inbound.is_empty() && config.outbound.is_empty() {
-            return Err(fault("inbound", "no listener: give inbound and outbound, or gateway"));
-        }
-        if !config.gateway.is_empty() && !(config.inbound.is_empty() && config.outbound.is_empty()) {
-            return Err(fault("gateway", "a gateway has no inbound or outbound listeners"));
+        let sidecar = !config.inbound.is_empty() || !config.outbound.is_empty();
+        match (sidecar, config.is_gateway()) {
+            (false, false) => {
+                return Err(fault("inbound", "no listener: give inbound and outbound, or gateway"));
+            }
+            (true, true) => return Err(fault("gateway", "a gateway has no inbound or outbound listeners")),
+            _ => {}
         }
         let tracing = &config.telemetry.tracing;
         if tracing.otlp.is_some() && tracing.zipkin.is_some() {

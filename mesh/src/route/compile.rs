@@ -61,12 +61,7 @@ pub(crate) fn default_route(viewer: &Viewer<'_>, service: &Service) -> Route {
         cors: None,
         headers: HeaderRules::default(),
         action: Action::Forward(Forward {
-            targets: vec![WeightedTarget {
-                weight: 1,
-                target,
-                headers: HeaderRules::default(),
-                authority: None,
-            }],
+            targets: vec![WeightedTarget { weight: 1, target, headers: Arc::default(), authority: None }],
             total_weight: 1,
             path: None,
             authority: None,
@@ -188,7 +183,7 @@ fn forward(
         .map(|destination| WeightedTarget {
             weight: if single { 1 } else { destination.weight },
             target: target(viewer, &owner.namespace, &destination.destination),
-            headers: destination.headers.as_ref().map(header_rules).unwrap_or_default(),
+            headers: Arc::new(destination.headers.as_ref().map(header_rules).unwrap_or_default()),
             authority: destination.headers.as_ref().and_then(host_header),
         })
         .collect();
