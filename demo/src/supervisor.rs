@@ -189,6 +189,8 @@ async fn start_and_watch(
     let start = |children: &mut Children, name: &str, role: &str, files: &[&Path]| {
         let mut command = Command::new(&config.pharos_binary);
         command.arg(PROCESS_SUBCOMMAND).arg(std::process::id().to_string()).arg(role).args(files);
+        // What they say goes to files.
+        command.env("NO_COLOR", "1");
         children.start(Start { name, command, log: run_dir.log(name) })
     };
     start(children, GATEWAY_NAME, "proxy", &[&config.proxy_binary, &run_dir.proxy(GATEWAY_NAME)])?;
