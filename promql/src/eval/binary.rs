@@ -193,12 +193,13 @@ impl<'j> Join<'j> {
                 if let Some(other) = present.replace(*index).and_then(|other| self.one.get(other)) {
                     let side = if self.swapped() { "left" } else { "right" };
                     let shown = |metric: &Metric| braces(&self.evaluator.seen_labels(metric));
+                    let mut both = [shown(&series.metric), shown(&other.metric)];
+                    both.sort();
                     return Err(EvalError::execution(format!(
                         "found duplicate series for the match group {} on the {side} hand-side of the operation: \
-                         [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
+                         [{}];many-to-many matching not allowed: matching labels must be unique on one side",
                         braces(&self.groups.labels(group)),
-                        shown(&series.metric),
-                        shown(&other.metric),
+                        both.join(", "),
                     )));
                 }
             }

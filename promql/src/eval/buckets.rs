@@ -67,7 +67,7 @@ impl Evaluator<'_> {
         let mut out = Vec::with_capacity(all.len());
         for distribution in &all {
             self.check_alive()?;
-            let row = self.quantile_row(distribution, &qs, frame, q.at, operand.at);
+            let row = self.quantile_row(distribution, &qs, frame, operand.at);
             out.push(super::Series { metric: distribution.metric.nameless(), row });
         }
         self.hand_on_distributions(out, sink)
@@ -92,7 +92,7 @@ impl Evaluator<'_> {
             self.note_invalid_quantiles(&values, q.at);
             for distribution in &all {
                 self.check_alive()?;
-                let row = self.quantile_row(distribution, &values, frame, operand.at, operand.at);
+                let row = self.quantile_row(distribution, &values, frame, operand.at);
                 // The quantile is a label, hence a series of its own for every value that it takes.
                 let mut steps_of: Vec<(f64, Row)> = Vec::new();
                 for (step, q) in values.iter().enumerate() {
@@ -128,7 +128,6 @@ impl Evaluator<'_> {
         frame: Frame,
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        let at = lower.at;
         let (lower, upper) = (self.scalar(lower, frame)?, self.scalar(upper, frame)?);
         let all = self.distributions(operand, frame)?;
         let mut out = Vec::with_capacity(all.len());
@@ -143,7 +142,7 @@ impl Evaluator<'_> {
                         let estimate = histogram.fraction(*lower, *upper);
                         if estimate.nan_observations {
                             let metric = distribution.metric.labels.metric_name();
-                            self.note(&Note::FractionNan { metric }, at);
+                            self.note(&Note::FractionNan { metric }, operand.at);
                         }
                         estimate.value
                     }
@@ -177,7 +176,6 @@ impl Evaluator<'_> {
         distribution: &Distribution,
         qs: &[f64],
         frame: Frame,
-        q_at: Position,
         operand_at: Position,
     ) -> Row {
         let metric = distribution.metric.labels.metric_name();
@@ -196,7 +194,7 @@ impl Evaluator<'_> {
                 }
                 AtStep::Native(histogram) => {
                     let estimate = histogram.quantile(*q);
-                    self.note_nan_quantile(estimate, metric, q_at);
+                    self.note_nan_quantile(estimate, metric, operand_at);
                     estimate.value
                 }
             };

@@ -94,9 +94,9 @@ impl Evaluator<'_> {
             }
             ("round", [operand, nearest @ ..]) => self.round(operand, nearest.first(), frame, sink),
             ("timestamp" | "start_timestamp", [operand]) => self.sample_time(function, operand, frame, sink),
-            ("histogram_count", [operand]) => self.of_histograms(operand, frame, sink, |h| h.count),
-            ("histogram_sum", [operand]) => self.of_histograms(operand, frame, sink, |h| h.sum),
-            ("histogram_avg", [operand]) => self.of_histograms(operand, frame, sink, |h| h.sum / h.count),
+            ("histogram_count", [operand]) => self.of_totals(operand, frame, sink, |h| h.count),
+            ("histogram_sum", [operand]) => self.of_totals(operand, frame, sink, |h| h.sum),
+            ("histogram_avg", [operand]) => self.of_totals(operand, frame, sink, |h| h.sum / h.count),
             ("histogram_stdvar", [operand]) => self.of_histograms(operand, frame, sink, Histogram::variance),
             ("histogram_stddev", [operand]) => {
                 self.of_histograms(operand, frame, sink, |h| h.variance().sqrt())
@@ -145,6 +145,21 @@ impl Evaluator<'_> {
                 if row.is_empty() { Ok(()) } else { sink(metric, row) }
             })
         })
+    }
+
+    /// For functions that look at totals alone. Prometheus then reads totals alone, and finds resets out while
+    /// reading; warnings about contradicting resets depend on it.
+    fn of_totals(
+        &self,
+        operand: &Expr,
+        frame: Frame,
+        sink: &mut Sink<'_>,
+        value: impl Fn(&Histogram) -> f64,
+    ) -> Result<()> {
+        let before = self.find_resets.replace(!has_subquery(operand));
+        let result = self.of_histograms(operand, frame, sink, value);
+        self.find_resets.set(before);
+        result
     }
 
     fn of_histograms(
@@ -228,11 +243,12 @@ impl Evaluator<'_> {
                 sink(&metric, row)
             });
         }
+        if take == Take::StartTime {
+            // Computed values have no start time.
+            return Ok(());
+        }
         self.without_names(operand, frame, sink, &mut |metric, row, sink| {
-            row.map(|step, _| match take {
-                Take::StartTime => Cell::Float(0.0),
-                _ => Cell::Float(frame.time_ms(step) as f64 / 1000.0),
-            });
+            row.map(|step, _| Cell::Float(frame.time_ms(step) as f64 / 1000.0));
             sink(metric, row)
         })
     }
@@ -252,4 +268,8 @@ impl Evaluator<'_> {
 
 fn missing(function: &str) -> EvalError {
     EvalError::execution(format!("missing argument of {function}"))
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    matches!(expr.kind, ExprKind::Subquery(_)) || expr.children().into_iter().any(has_subquery)
 }

@@ -16,6 +16,7 @@ use crate::matcher::Matcher;
 /// The labels by which an info metric and another one are about the same thing.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 const DEFAULT_INFO_METRIC: &str = "target_info";
+const ANY_INFO_METRIC: &str = ".+_info";
 
 /// An info series: its cells are the times of its samples, in milliseconds.
 struct InfoSeries {
@@ -35,19 +36,26 @@ impl Evaluator<'_> {
             Some(ExprKind::Selector(selector)) => &selector.matchers,
             _ => &[],
         };
-        let default_name = [Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC)];
         let named: Vec<&Matcher> = matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME).collect();
-        let name_matchers = if named.is_empty() { default_name.iter().collect() } else { named.clone() };
         let data_matchers: Vec<&Matcher> =
             matchers.iter().filter(|matcher| matcher.name() != METRIC_NAME).collect();
-        let base = self.vector(operand, frame)?;
-        // Info metrics are not enriched by themselves. They are those that the selector asks for by a positive
-        // condition on the name; with negative ones alone no metric counts as one.
+        // Without a condition on the name it is the usual info metric; with negative ones alone, any info metric.
         let positive = |matcher: &&Matcher| matches!(matcher.op(), MatchOp::Equal | MatchOp::Regex);
-        let asked_by_name = name_matchers.iter().any(positive) && (selector.is_none() || !named.is_empty());
+        let implied = if named.is_empty() {
+            Some(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC))
+        } else if !named.iter().any(positive) {
+            let any = LabelMatcher::new(METRIC_NAME, MatchOp::Regex, ANY_INFO_METRIC);
+            Some(Matcher::new(any).map_err(EvalError::Execution)?)
+        } else {
+            None
+        };
+        let name_matchers: Vec<&Matcher> = named.iter().copied().chain(&implied).collect();
+        let base = self.vector(operand, frame)?;
+        // Info metrics are not enriched by themselves; which they are, a selector of data labels does not say.
+        let names_infos = selector.is_none() || !named.is_empty();
         let is_info = |series: &Series| {
             let name = series.metric.labels.metric_name();
-            asked_by_name && name_matchers.iter().all(|matcher| matcher.matches(name))
+            names_infos && name_matchers.iter().all(|matcher| matcher.matches(name))
         };
         let infos = self.info_series(operand, &base, &is_info, &name_matchers, &data_matchers, frame)?;
         self.release(&base);

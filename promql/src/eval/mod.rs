@@ -144,6 +144,7 @@ pub fn evaluate(query: &Query<'_>, source: &dyn SeriesSource, limits: &Limits<'_
         limits,
         annotations: RefCell::default(),
         held: StdCell::new(0),
+        find_resets: StdCell::new(false),
         stats: StdCell::default(),
     };
     let value = evaluator.run()?;
@@ -158,6 +159,8 @@ pub(crate) struct Evaluator<'e> {
     annotations: RefCell<Annotations>,
     /// Samples held in memory now.
     held: StdCell<usize>,
+    /// Whether selectors find out for histograms of unknown reset hint if they follow a reset.
+    find_resets: StdCell<bool>,
     stats: StdCell<Stats>,
 }
 
@@ -328,7 +331,13 @@ impl Evaluator<'_> {
             let samples = samples.between(request.after_ms, request.until_ms);
             let metric = Metric { labels: std::sync::Arc::clone(labels), drop_name: false };
             self.count_read(samples.times_ms.len() + samples.histograms.len());
-            outcome = self.check_alive().and_then(|()| visit(&metric, samples));
+            outcome = self.check_alive().and_then(|()| {
+                if !self.find_resets.get() || samples.histograms.is_empty() {
+                    return visit(&metric, samples);
+                }
+                let histograms = range::with_found_resets(samples.histograms);
+                visit(&metric, crate::source::Samples { histograms: &histograms, ..samples })
+            });
             match outcome {
                 Ok(()) => std::ops::ControlFlow::Continue(()),
                 Err(_) => std::ops::ControlFlow::Break(()),

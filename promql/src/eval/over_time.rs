@@ -349,6 +349,9 @@ fn median_deviation(call: &RangeCall<'_>, metric: &Metric, samples: &Samples<'_>
         return Cell::Absent;
     }
     call.ignored_histograms(metric, samples);
+    if samples.values.iter().any(|value| value.is_nan()) {
+        return Cell::Float(f64::NAN);
+    }
     let mut values = samples.values.to_vec();
     let median = quantile(0.5, &mut values);
     values.iter_mut().for_each(|value| *value = (*value - median).abs());

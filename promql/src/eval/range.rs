@@ -154,6 +154,23 @@ impl OwnedSamples {
     }
 }
 
+/// Histograms with their unknown reset hints found out by comparison with the sample before.
+pub(super) fn with_found_resets(histograms: &[HistogramSample]) -> Vec<HistogramSample> {
+    let mut out: Vec<HistogramSample> = Vec::with_capacity(histograms.len());
+    for sample in histograms {
+        let mut sample = sample.clone();
+        let previous =
+            out.last().filter(|_| sample.value.reset_hint == ResetHint::Unknown && !sample.value.is_stale());
+        if let Some(previous) = previous {
+            let reset = sample.value.is_reset_after(&previous.value);
+            let reset_hint = if reset { ResetHint::Reset } else { ResetHint::NotReset };
+            sample.value = Histogram { reset_hint, ..sample.value.as_ref().clone() }.into();
+        }
+        out.push(sample);
+    }
+    out
+}
+
 impl Evaluator<'_> {
     /// Hands every series of a range-vector expression to `visit`, free of staleness markers, with its windows.
     pub(super) fn ranges(

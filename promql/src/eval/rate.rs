@@ -31,11 +31,11 @@ pub(super) fn kind(function: &str) -> Option<Kind> {
 /// Whether the counting behind a sample began anew after the sample before it, going by the start times that
 /// both carry (0: unknown).
 pub(super) fn began_anew(previous_start_ms: i64, previous_ms: i64, start_ms: i64, time_ms: i64) -> bool {
-    if start_ms == 0 || start_ms > time_ms || start_ms < previous_ms {
+    if start_ms == 0 || start_ms >= time_ms || start_ms < previous_ms {
         return false;
     }
     // A start at the time of the previous sample is a delta, or a counter of which only that is known.
-    start_ms > previous_ms || (previous_start_ms != 0 && previous_start_ms <= previous_ms)
+    start_ms > previous_ms || (previous_start_ms != 0 && previous_start_ms < previous_ms)
 }
 
 /// The fast path: floats alone, no start times, no extension. Falls are looked for once per series, and then
@@ -65,9 +65,8 @@ pub(super) fn floats(kind: Kind, samples: &Samples<'_>, windows: &Windows, row: 
             let inside = falls.iter().skip(first_fall).take_while(|(at, _)| *at < end);
             change += inside.map(|(_, before)| before).sum::<f64>();
         }
-        let span =
-            Span { first_ms: *first_ms, last_ms: *last_ms, samples: times.len(), first_value: Some(*first) };
-        let factor = extrapolation(kind, window, span, change, false);
+        let span = Span::of_samples(*first_ms, *last_ms, times.len(), Some(*first));
+        let factor = extrapolation(kind, window, span, change);
         if let Some(slot) = row.floats.get_mut(step) {
             *slot = change * factor;
         }
@@ -78,24 +77,35 @@ pub(super) fn floats(kind: Kind, samples: &Samples<'_>, windows: &Windows, row: 
 /// What extrapolation needs to know of the samples in a window.
 #[derive(Debug, Clone, Copy)]
 struct Span {
+    /// Of the first sample, or of the time before it at which the count is known to have been zero.
     first_ms: i64,
+    first_sample_ms: i64,
     last_ms: i64,
     samples: usize,
     /// The first value, or the first count of observations.
     first_value: Option<f64>,
 }
 
+impl Span {
+    fn of_samples(first_ms: i64, last_ms: i64, samples: usize, first_value: Option<f64>) -> Span {
+        Span { first_ms, first_sample_ms: first_ms, last_ms, samples, first_value }
+    }
+}
+
 /// By how much to multiply the change between first and last sample. The window's ends are reached for if the
 /// nearest sample is no further from them than 1.1 average intervals, else half an interval is added. A counter
 /// is not extrapolated below zero.
-fn extrapolation(kind: Kind, window: &Window<'_>, span: Span, change: f64, first_is_start: bool) -> f64 {
+fn extrapolation(kind: Kind, window: &Window<'_>, span: Span, change: f64) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let mut to_start = seconds(span.first_ms - window.start_ms);
     let mut to_end = seconds(window.end_ms - span.last_ms);
     let sampled = seconds(span.last_ms - span.first_ms);
-    let average = sampled / (span.samples - 1) as f64;
+    let average = match span.samples {
+        0 | 1 => 0.0,
+        samples => seconds(span.last_ms - span.first_sample_ms) / (samples - 1) as f64,
+    };
     let threshold = average * 1.1;
-    if first_is_start {
+    if span.first_ms != span.first_sample_ms {
         to_start = 0.0;
     } else if to_start >= threshold {
         to_start = average / 2.0;
@@ -172,25 +182,12 @@ fn float_window(kind: Kind, window: &Window<'_>) -> Cell {
     }
     let (span, change) = match zero_ms {
         Some(zero_ms) => (
-            Span {
-                first_ms: zero_ms,
-                last_ms: *last_ms,
-                samples: samples.times_ms.len() + 1,
-                first_value: None,
-            },
+            Span { first_ms: zero_ms, ..Span::of_samples(*first_ms, *last_ms, samples.times_ms.len(), None) },
             change + first,
         ),
-        None => (
-            Span {
-                first_ms: *first_ms,
-                last_ms: *last_ms,
-                samples: samples.times_ms.len(),
-                first_value: Some(*first),
-            },
-            change,
-        ),
+        None => (Span::of_samples(*first_ms, *last_ms, samples.times_ms.len(), Some(*first)), change),
     };
-    Cell::Float(change * extrapolation(kind, window, span, change, zero_ms.is_some()))
+    Cell::Float(change * extrapolation(kind, window, span, change))
 }
 
 fn histogram_window(call: &RangeCall<'_>, kind: Kind, metric: &Metric, window: &Window<'_>) -> Cell {
@@ -226,14 +223,10 @@ fn histogram_window(call: &RangeCall<'_>, kind: Kind, metric: &Metric, window: &
             return Cell::Absent;
         }
     };
-    let first_ms = points.first().map_or(first.time_ms, |point| point.time_ms);
-    let span = Span {
-        first_ms,
-        last_ms: last.time_ms,
-        samples: points.len(),
-        first_value: zero_ms.is_none().then_some(first.value.count),
-    };
-    let factor = extrapolation(kind, window, span, change.count, zero_ms.is_some());
+    let first_count = zero_ms.is_none().then_some(first.value.count);
+    let samples = Span::of_samples(first.time_ms, last.time_ms, histograms.len(), first_count);
+    let span = Span { first_ms: zero_ms.unwrap_or(first.time_ms), ..samples };
+    let factor = extrapolation(kind, window, span, change.count);
     Cell::Histogram(Arc::new(change.scaled(factor)))
 }
 

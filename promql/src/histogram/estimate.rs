@@ -121,7 +121,7 @@ impl Histogram {
     }
 
     /// Zero is where a histogram without negative (or positive) buckets is taken to begin (or end).
-    fn with_natural_bounds(&self, mut bucket: Bucket) -> Bucket {
+    pub(super) fn with_natural_bounds(&self, mut bucket: Bucket) -> Bucket {
         if self.uses_custom_buckets() {
             if bucket.lower == f64::NEG_INFINITY && bucket.upper > 0.0 {
                 bucket.lower = 0.0;

@@ -136,7 +136,7 @@ fn columns(samples: &BTreeMap<i64, (Point, i64)>) -> MemorySeries {
 }
 
 /// A store knows of each counter histogram whether it was reset: what is unknown on arrival is found out by
-/// comparison with the sample before, if there is one of the same layout.
+/// comparison with the sample before.
 fn with_stored_hint(value: &Histogram, previous: Option<&Histogram>) -> Histogram {
     let mut value = value.clone();
     let Some(previous) = previous.filter(|previous| previous.reset_hint != ResetHint::Gauge) else {
@@ -157,18 +157,13 @@ fn with_stored_hint(value: &Histogram, previous: Option<&Histogram>) -> Histogra
     let shrank = |now: &Buckets, before: &Buckets| {
         before.0.iter().any(|(index, count)| count_in(now, *index) < *count)
     };
-    value.reset_hint = if value.count < previous.count {
-        ResetHint::Reset
-    } else if !same_layout {
-        ResetHint::Unknown
-    } else if value.zero_count < previous.zero_count
+    // Behind a reset, Prometheus' own store forgets what it found out.
+    let reset = !same_layout
+        || value.count < previous.count
+        || value.zero_count < previous.zero_count
         || shrank(&value.positive, &previous.positive)
-        || shrank(&value.negative, &previous.negative)
-    {
-        ResetHint::Reset
-    } else {
-        ResetHint::NotReset
-    };
+        || shrank(&value.negative, &previous.negative);
+    value.reset_hint = if reset { ResetHint::Unknown } else { ResetHint::NotReset };
     value
 }
 
