@@ -3,6 +3,7 @@ import { useMemo } from "preact/hooks";
 import { type QueryAnswer, queryRange, stepFor } from "../../../api/prometheus";
 import { useResource } from "../../../app/resource";
 import { hrefTo, setTimeWindow, timeWindow } from "../../../app/route";
+import { alignTimes, valuesAt } from "../../../model/chartData";
 import { trafficQueries } from "../../../model/graph/selectors";
 import { codeColour } from "../../../model/statusColour";
 import { spanOf } from "../../../model/timeWindow";
@@ -67,21 +68,6 @@ export function TrafficCharts({ labels, protocol }: { labels: string; protocol: 
       </Link>
     </section>
   );
-}
-
-/** One time axis for series that may each lack points. */
-export function alignTimes(answers: readonly QueryAnswer[]): number[] {
-  const times = new Set<number>();
-  for (const { series } of answers) for (const { samples } of series) for (const [unixS] of samples) times.add(unixS);
-  return [...times].sort((a, b) => a - b);
-}
-
-export function valuesAt(times: readonly number[], samples: readonly (readonly [number, number])[]): (number | null)[] {
-  const byTime = new Map(samples);
-  return times.map((time) => {
-    const value = byTime.get(time);
-    return value === undefined || !Number.isFinite(value) ? null : value;
-  });
 }
 
 function codeChart(answer: QueryAnswer, protocol: string): ChartData {
