@@ -12,6 +12,7 @@ export function compact(value: number | null | undefined): string {
   if (size >= 999.5e6) return trim(value / 1e9, 3) + "G";
   if (size >= 999.5e3) return trim(value / 1e6, 3) + "M";
   if (size >= 9999.5) return trim(value / 1e3, 3) + "k";
+  if (size >= 999.5) return String(Math.round(value));
   if (size >= 0.001) return trim(value, 3);
   return value.toExponential(1);
 }

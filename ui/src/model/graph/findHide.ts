@@ -89,9 +89,9 @@ function edgeMatches(term: Term, edge: GraphEdge, source: GraphNode, target: Gra
     case "ns":
       return term.matchesAny([source.namespace, target.namespace]);
     case "source":
-      return term.matchesAny([nameOf(source), source.workload]);
+      return term.matchesAny([nameOf(source), source.title, source.workload]);
     case "dest":
-      return term.matchesAny([nameOf(target), target.workload, target.service]);
+      return term.matchesAny([nameOf(target), target.title, target.workload, target.service]);
     case "status":
       return term.matchesAny(Object.keys(edge.codes));
     case "flag":
