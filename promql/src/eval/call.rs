@@ -21,7 +21,7 @@ impl Evaluator<'_> {
             ("start", _) => constant(seconds(self.query.start_ms)),
             ("end", _) => constant(seconds(self.query.end_ms)),
             ("step", _) => constant(seconds(self.query.step_ms)),
-            ("range", _) => constant(seconds(self.query.end_ms - self.query.start_ms)),
+            ("range", _) => constant(seconds(self.query.end_ms.saturating_sub(self.query.start_ms))),
             ("min_of" | "max_of", [left, right]) => {
                 let mut left = self.scalar(left, frame)?;
                 let pick = if function == "max_of" { f64::max } else { f64::min };

@@ -61,7 +61,7 @@ impl Evaluator<'_> {
             DurationExpr::Literal { ms } => seconds(*ms),
             DurationExpr::Number(value) => *value,
             DurationExpr::Step => seconds(self.query.step_ms),
-            DurationExpr::Range => seconds(self.query.end_ms - self.query.start_ms),
+            DurationExpr::Range => seconds(self.query.end_ms.saturating_sub(self.query.start_ms)),
             DurationExpr::Negate(inner) => -self.duration_s(inner)?,
             DurationExpr::Plus(inner) | DurationExpr::Paren(inner) => self.duration_s(inner)?,
             DurationExpr::Pick { max, left, right } => {

@@ -20,11 +20,12 @@ impl Frame {
         if self.end_ms < self.start_ms {
             return 0;
         }
-        usize::try_from((self.end_ms - self.start_ms) / self.step_ms + 1).unwrap_or(usize::MAX)
+        let steps = self.end_ms.saturating_sub(self.start_ms) / self.step_ms.max(1);
+        usize::try_from(steps).unwrap_or(usize::MAX).saturating_add(1)
     }
 
     pub(crate) fn time_ms(&self, step: usize) -> i64 {
-        self.start_ms + step as i64 * self.step_ms
+        self.start_ms.saturating_add((step as i64).saturating_mul(self.step_ms))
     }
 }
 

@@ -28,6 +28,10 @@ impl NameCheck {
         NameCheck { seen: evaluator.names_may_collide(operand).then(HashSet::new) }
     }
 
+    pub(super) fn off() -> NameCheck {
+        NameCheck { seen: None }
+    }
+
     pub(super) fn check(&mut self, metric: &Metric) -> Result<()> {
         let Some(seen) = &mut self.seen else { return Ok(()) };
         if seen.insert(visible_labels(metric).series_id().0) { Ok(()) } else { Err(same_labelset()) }

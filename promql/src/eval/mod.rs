@@ -25,6 +25,8 @@ mod range;
 mod rate;
 mod selector;
 mod set;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell as StdCell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +34,7 @@ use std::time::Instant;
 
 use crate::annotations::{Annotations, Note};
 use crate::ast::{Expr, ExprKind, Position, ValueType};
-use crate::parser::Features;
+use crate::parser::{Features, with_stack};
 use crate::source::{SelectRequest, SeriesSource, SourceError};
 use crate::value::Value;
 use frame::{Cell, Frame, Metric, Row, Series};
@@ -235,6 +237,10 @@ impl Evaluator<'_> {
     /// Hands the series of an instant-vector expression to `sink`, one by one, none without a sample.
     fn stream(&self, expr: &Expr, frame: Frame, sink: &mut Sink<'_>) -> Result<()> {
         self.check_frame(frame)?;
+        with_stack(|| self.stream_on_this_stack(expr, frame, sink))
+    }
+
+    fn stream_on_this_stack(&self, expr: &Expr, frame: Frame, sink: &mut Sink<'_>) -> Result<()> {
         match &expr.kind {
             ExprKind::Paren(inner) => self.stream(inner, frame, sink),
             ExprKind::Selector(selector) => self.selector(selector, expr.at, frame, sink),
@@ -268,6 +274,10 @@ impl Evaluator<'_> {
     /// A scalar expression's value at each step.
     fn scalar(&self, expr: &Expr, frame: Frame) -> Result<Vec<f64>> {
         self.check_frame(frame)?;
+        with_stack(|| self.scalar_on_this_stack(expr, frame))
+    }
+
+    fn scalar_on_this_stack(&self, expr: &Expr, frame: Frame) -> Result<Vec<f64>> {
         let steps = frame.steps();
         match &expr.kind {
             ExprKind::Number { value, .. } => Ok(vec![*value; steps]),

@@ -128,7 +128,11 @@ impl Evaluator<'_> {
         let steps = frame.steps();
         let rate_kind = rate::kind(function);
         let mut row = Row::default();
-        let mut names = super::labels::NameCheck::new(self, range);
+        // Of `absent_over_time` nobody sees the series.
+        let mut names = match function {
+            "absent_over_time" => super::labels::NameCheck::off(),
+            _ => super::labels::NameCheck::new(self, range),
+        };
         self.ranges(range, frame, Some(function), &mut |metric, samples, windows| {
             row.reset(steps);
             let plain =
@@ -397,7 +401,7 @@ fn regression(
     let count = samples.values.len() as f64;
     let [mut x_sum, mut y_sum, mut xy_sum, mut xx_sum] = [KahanSum::default(); 4];
     for (time_ms, y) in samples.times_ms.iter().zip(samples.values) {
-        let x = (time_ms - origin_ms) as f64 / 1000.0;
+        let x = time_ms.saturating_sub(origin_ms) as f64 / 1000.0;
         x_sum.add(x);
         y_sum.add(*y);
         xy_sum.add(x * y);

@@ -2,6 +2,9 @@
 
 use std::cmp::Ordering;
 
+use pharos_model::Labels;
+use xxhash_rust::xxh64::Xxh64;
+
 use super::aggregate::{max, min};
 use super::frame::{Cell, Frame, Row, Series};
 use super::{EvalError, Evaluator, Result, Sink};
@@ -142,6 +145,24 @@ fn count(param: f64) -> usize {
 /// Whether a series is in a sample of the given ratio. A series' place depends on its labels alone, so that
 /// ratios `r` and `-(1 - r)` complement each other.
 fn in_sample(series: &Series, ratio: f64) -> bool {
-    let place = series.metric.labels.series_id().0 as f64 / u64::MAX as f64;
+    let place = place(&series.metric.labels);
     if ratio >= 0.0 { place < ratio.min(1.0) } else { place >= 1.0 + ratio.max(-1.0) }
+}
+
+/// A series' place in `[0, 1]`: the hash of its labels that Prometheus takes too (xxHash64 of each name and
+/// value behind its length: `model/labels/labels_stringlabels.go`), so that both pick the same series.
+fn place(labels: &Labels) -> f64 {
+    let mut hasher = Xxh64::new(0);
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        let length = text.len().to_le_bytes();
+        match text.len() {
+            0..255 => hasher.update(&length[..1]),
+            _ => {
+                hasher.update(&[0xff]);
+                hasher.update(&length[..3]);
+            }
+        }
+        hasher.update(text.as_bytes());
+    }
+    hasher.digest() as f64 / u64::MAX as f64
 }

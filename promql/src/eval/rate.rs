@@ -97,7 +97,7 @@ impl Span {
 /// is not extrapolated below zero.
 fn extrapolation(kind: Kind, window: &Window<'_>, span: Span, change: f64) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let mut to_start = seconds(span.first_ms - window.start_ms);
+    let mut to_start = seconds(span.first_ms.saturating_sub(window.start_ms));
     let mut to_end = seconds(window.end_ms - span.last_ms);
     let sampled = seconds(span.last_ms - span.first_ms);
     let average = match span.samples {

@@ -6,6 +6,10 @@ use crate::functions::{Function, Variadic};
 use crate::text::{is_valid_name, quote};
 
 pub(super) fn check(expr: &Expr) -> Result<(), ParseError> {
+    super::with_stack(|| check_on_this_stack(expr))
+}
+
+fn check_on_this_stack(expr: &Expr) -> Result<(), ParseError> {
     let fail = |message: String| Err(ParseError::new(expr.at, message));
     match &expr.kind {
         ExprKind::Number { .. } | ExprKind::Text(_) => Ok(()),

@@ -18,8 +18,8 @@ use crate::text::{is_valid_name, quote};
 use lexer::{Spanned, Token};
 
 /// How deep a query may nest: parentheses, calls, operators of one chain, duration expressions. Dashboards stay
-/// below 20; the evaluator needs stack in proportion.
-pub const MAX_DEPTH: u16 = 250;
+/// below 20; queries that programs write join hundreds of selectors by `or`.
+pub const MAX_DEPTH: u16 = 500;
 
 /// The longest query text that is read, in bytes.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
@@ -90,6 +90,14 @@ pub fn parse_selector(text: &str) -> Result<Selector, ParseError> {
         ExprKind::Selector(selector) if selector.time == Default::default() => Ok(selector),
         _ => Err(ParseError::new(expr.at, "expected a series selector")),
     }
+}
+
+/// Runs a step of a recursion, on more stack if what is left is little: `MAX_DEPTH` levels may take more than
+/// a thread has.
+pub(crate) fn with_stack<T>(step: impl FnOnce() -> T) -> T {
+    const ENOUGH_BYTES: usize = 128 << 10;
+    const MORE_BYTES: usize = 2 << 20;
+    stacker::maybe_grow(ENOUGH_BYTES, MORE_BYTES, step)
 }
 
 struct Parser {
@@ -175,7 +183,7 @@ impl Parser {
         if self.depth > MAX_DEPTH {
             return Err(self.too_deep());
         }
-        let result = read(self);
+        let result = with_stack(|| read(self));
         self.depth -= 1;
         result
     }
