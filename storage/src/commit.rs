@@ -14,11 +14,13 @@ use pharos_model::{AccessLog, LogRecord, MeshObject, Span, TimeSeries};
 use tokio::sync::oneshot;
 
 use crate::{
-    AppendError, Batch, StorageError,
+    AppendError, Batch, Durability, StorageError,
+    head::Generation,
     identity::{self, Identity, RecentIdentities},
     rows::{ExemplarRow, SampleRow, SeriesRow},
     series_index::Staged,
     shared::Shared,
+    wal::{self, Segment},
 };
 
 /// Rows of one commit, in bytes: enough to make the sync's cost vanish, little enough to encode at once.
@@ -27,8 +29,8 @@ const COMMIT_BYTES: usize = 8 << 20;
 /// How often the thread looks at the head's age when nothing comes in.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// 9999-12-31T23:59:59.999Z: Delta and Arrow print no later date.
-const MAX_TIME_MS: i64 = 253_402_300_799_999;
+/// In the year 2262: later times are no 64-bit nanoseconds. The same distance before 1970 is the earliest.
+const MAX_TIME_MS: i64 = 9_223_372_036_000;
 
 pub(crate) enum Command {
     Append {
@@ -36,9 +38,9 @@ pub(crate) enum Command {
         weight: usize,
         reply: oneshot::Sender<Result<Appended, AppendError>>,
     },
-    /// Seals the head's rows so that they can be written to files.
+    /// Seals the head's rows so that they can be written to files. The answer is the newest segment that has any.
     Seal {
-        reply: oneshot::Sender<()>,
+        reply: oneshot::Sender<Result<u64, StorageError>>,
     },
     Stop {
         reply: oneshot::Sender<()>,
@@ -83,6 +85,10 @@ pub(crate) struct Committer {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
     identities: RecentIdentities,
+    segment: Segment,
+    /// The segment must not be written any more.
+    broken: bool,
+    synced: Instant,
 }
 
 impl Committer {
@@ -90,8 +96,9 @@ impl Committer {
         shared: Arc<Shared>,
         commands: Receiver<Command>,
         identities: RecentIdentities,
+        segment: Segment,
     ) -> Committer {
-        Committer { shared, commands, identities }
+        Committer { shared, commands, identities, segment, broken: false, synced: Instant::now() }
     }
 
     /// Until told to stop, or until the last handle of the storage is gone.
@@ -113,7 +120,7 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.seal_if_due();
+            self.keep_promises();
         }
     }
 
@@ -124,11 +131,11 @@ impl Committer {
                 self.commit(batch, weight, reply).is_some_and(|command| self.control(command))
             }
             Command::Seal { reply } => {
-                self.seal();
-                let _ = reply.send(());
+                let _ = reply.send(self.seal());
                 false
             }
             Command::Stop { reply } => {
+                self.sync();
                 let _ = reply.send(());
                 true
             }
@@ -260,7 +267,11 @@ impl Committer {
     }
 
     fn store(&mut self, commit: Commit) {
-        let result = self.make_durable(&commit.rows).and_then(|()| self.show(commit.rows));
+        let durable = self.make_durable(&commit.rows);
+        if durable.is_err() {
+            self.unstage(&commit.rows);
+        }
+        let result = durable.and_then(|()| self.show(commit.rows));
         self.shared.pending_bytes.fetch_sub(commit.weight, Ordering::Relaxed);
         match result {
             Ok(()) => {
@@ -281,10 +292,36 @@ impl Committer {
         }
     }
 
+    /// Forgets rows that were not stored, so that they can be sent again.
+    fn unstage(&self, rows: &Rows) {
+        let mut index = self.shared.index.write();
+        for row in &rows.samples {
+            index.unstage(row.series, row.time_ms);
+        }
+        for row in &rows.series {
+            index.unstage_row(row.series);
+        }
+    }
+
     fn make_durable(&mut self, rows: &Rows) -> Result<(), StorageError> {
         if rows.is_empty() {
             return Ok(());
         }
+        let payload = wal::encode(rows)?;
+        if self.broken {
+            self.roll()?;
+        }
+        let path = wal::segment_path(self.segment.number());
+        let before = self.segment.length();
+        if let Err(error) = self.segment.append(&payload, self.shared.config.durability == Durability::Fsync)
+        {
+            // What of this frame reached the disk is unknown, and a second sync would not tell: the segment ends
+            // where it was acknowledged last.
+            tracing::error!(%error, path, "the WAL could not be written; going on in a new segment");
+            self.broken = true;
+            return Err(StorageError::io(path, error));
+        }
+        self.shared.wal_bytes.fetch_add(self.segment.length() - before, Ordering::Relaxed);
         Ok(())
     }
 
@@ -297,20 +334,77 @@ impl Committer {
         settled
     }
 
-    fn seal_if_due(&mut self) {
+    fn keep_promises(&mut self) {
+        if let Durability::Interval(interval) = self.shared.config.durability
+            && self.synced.elapsed() >= interval
+        {
+            self.sync();
+        }
         let config = &self.shared.config;
         let due = {
             let state = self.shared.state.read();
+            let pressure = self.shared.head_bytes.load(Ordering::Relaxed) > config.head_bytes / 2;
             !state.open.is_empty()
                 && (state.open.bytes() >= config.flush_bytes
-                    || state.open.opened.elapsed() >= config.flush_after)
+                    || state.open.opened.elapsed() >= config.flush_after
+                    || (pressure && state.sealed.is_empty()))
         };
-        if due {
-            self.seal();
+        if due && let Err(error) = self.seal() {
+            tracing::error!(%error, "the head could not be sealed");
         }
     }
 
-    fn seal(&mut self) {}
+    fn sync(&mut self) {
+        self.synced = Instant::now();
+        if let Err(error) = self.segment.sync() {
+            tracing::error!(%error, "the WAL could not be synced; going on in a new segment");
+            self.broken = true;
+        }
+    }
+
+    /// Hands the head's rows over for flushing. Returns the newest segment that has any.
+    fn seal(&mut self) -> Result<u64, StorageError> {
+        let (number, empty) = {
+            let state = self.shared.state.read();
+            (state.open.segment, state.open.is_empty())
+        };
+        if empty && !self.broken {
+            return Ok(number - 1);
+        }
+        self.roll()?;
+        Ok(number)
+    }
+
+    /// Goes on in a new segment, and with a new generation of the head.
+    fn roll(&mut self) -> Result<(), StorageError> {
+        if !self.broken {
+            self.sync();
+        }
+        let (old, length) = (self.segment.number(), self.segment.length());
+        self.segment = open_segment(&self.shared, old + 1, Some((old, length)))?;
+        self.broken = false;
+        let mut state = self.shared.state.write();
+        state.open.settle(true)?;
+        let mut sealed = std::mem::replace(&mut state.open, Generation::new(old + 1));
+        sealed.wal_bytes = length;
+        state.sealed.push(Arc::new(sealed));
+        drop(state);
+        self.shared.sealed.notify_one();
+        Ok(())
+    }
+}
+
+/// A new segment for the head's next generation.
+pub(crate) fn open_segment(
+    shared: &Shared,
+    number: u64,
+    previous: Option<(u64, u64)>,
+) -> Result<Segment, StorageError> {
+    let schemas = wal::Schemas::current().encode()?;
+    let segment = Segment::create(&*shared.disk, number, previous, schemas)
+        .map_err(|error| StorageError::io(wal::segment_path(number), error))?;
+    shared.wal_bytes.fetch_add(segment.length(), Ordering::Relaxed);
+    Ok(segment)
 }
 
 /// What became of a batch's rows.
@@ -319,6 +413,6 @@ pub struct Appended {
     pub rows: usize,
     /// Stored before, recognised by their identity.
     pub duplicates: usize,
-    /// Samples of more series than `max_series`, or of a time past the year 9999.
+    /// Samples of more series than `max_series`, or of a time that is no 64-bit nanoseconds.
     pub rejected: usize,
 }

@@ -12,9 +12,13 @@ mod commit;
 mod config;
 mod decode;
 mod derive;
+mod disk;
 mod error;
+mod flush;
 mod head;
 mod identity;
+mod open;
+mod parquet_file;
 mod read;
 mod rows;
 mod series_index;
@@ -22,6 +26,10 @@ mod shared;
 mod stats;
 mod storage;
 mod table;
+mod table_log;
+#[cfg(test)]
+mod test_rows;
+mod wal;
 mod weight;
 
 pub use commit::Appended;

@@ -43,6 +43,16 @@ pub(crate) struct Entry {
 const RECENT: usize = 6;
 
 impl Entry {
+    fn note(&mut self, time_ms: i64) {
+        if !self.recent_ms.contains(&time_ms)
+            && let Some(oldest) = self.recent_ms.iter_mut().min()
+        {
+            *oldest = (*oldest).max(time_ms);
+        }
+        self.first_ms = self.first_ms.min(time_ms);
+        self.last_ms = self.last_ms.max(time_ms);
+    }
+
     fn overlaps(&self, range: TimeRange) -> bool {
         self.first_ms < range.end.millis().saturating_add(1) && self.last_ms >= range.start.millis()
     }
@@ -163,21 +173,28 @@ impl SeriesIndex {
         if late && entry.recent_ms.contains(&time_ms) {
             return Staged::Known;
         }
-        if let Some(oldest) = entry.recent_ms.iter_mut().min() {
-            *oldest = (*oldest).max(time_ms);
-        }
-        entry.first_ms = entry.first_ms.min(time_ms);
-        entry.last_ms = entry.last_ms.max(time_ms);
+        entry.note(time_ms);
         if late { Staged::Late } else { Staged::New }
     }
 
-    /// The sample was not stored after all, nor, if it was new, was its series' row.
-    pub(crate) fn unstage(&mut self, id: SeriesId, time_ms: i64, with_row: bool) {
+    /// Takes note of a sample that is stored.
+    pub(crate) fn recall(&mut self, id: SeriesId, time_ms: i64) {
+        if let Some(entry) = self.get_mut(id) {
+            entry.note(time_ms);
+        }
+    }
+
+    /// The sample was not stored after all.
+    pub(crate) fn unstage(&mut self, id: SeriesId, time_ms: i64) {
         if let Some(entry) = self.get_mut(id) {
             entry.recent_ms.iter_mut().filter(|known| **known == time_ms).for_each(|known| *known = i64::MIN);
-            if with_row {
-                entry.days = (i64::MAX, i64::MIN);
-            }
+        }
+    }
+
+    /// The series' row was not stored after all.
+    pub(crate) fn unstage_row(&mut self, id: SeriesId) {
+        if let Some(entry) = self.get_mut(id) {
+            entry.days = (i64::MAX, i64::MIN);
         }
     }
 

@@ -1,15 +1,19 @@
 //! What the storage's threads share.
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize},
+};
+use std::time::Instant;
 
 use object_store::ObjectStore;
 use parking_lot::RwLock;
 use pharos_model::SeriesId;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
-    Batch, DataFile, StorageConfig, Table, commit::Rows, head::Generation, read::FooterCache,
-    series_index::SeriesIndex,
+    Batch, DataFile, StorageConfig, StorageError, Table, commit::Rows, disk::Disk, head::Generation,
+    read::FooterCache, series_index::SeriesIndex,
 };
 
 pub(crate) struct Shared {
@@ -17,6 +21,8 @@ pub(crate) struct Shared {
     /// Locked after `index` where both are needed.
     pub(crate) state: RwLock<State>,
     pub(crate) index: RwLock<SeriesIndex>,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The same disk, as readers and table logs see it.
     pub(crate) object_store: Arc<dyn ObjectStore>,
     pub(crate) footers: Arc<FooterCache>,
     pub(crate) tail: broadcast::Sender<Arc<Batch>>,
@@ -24,6 +30,23 @@ pub(crate) struct Shared {
     pub(crate) head_bytes: AtomicUsize,
     /// Of the rows on their way into the head.
     pub(crate) pending_bytes: AtomicUsize,
+    /// Of all WAL segments.
+    pub(crate) wal_bytes: AtomicU64,
+    /// Bytes of the WAL and files that could not be read, and were put aside.
+    pub(crate) quarantined_bytes: AtomicU64,
+    /// A generation was sealed.
+    pub(crate) sealed: Notify,
+    /// How far flushing has come.
+    pub(crate) flushed: watch::Sender<Flushed>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flushed {
+    /// Everything up to this segment is in files.
+    pub(crate) through: u64,
+    /// Tries that failed since the start, and why the last did.
+    pub(crate) failures: u64,
+    pub(crate) error: Option<StorageError>,
 }
 
 /// Everything that a snapshot is taken of. For each table, a row is either in its files or in a generation that is
@@ -74,6 +97,9 @@ impl State {
 
 impl Generation {
     pub(crate) fn add(&mut self, rows: Rows) {
+        if self.is_empty() {
+            self.opened = Instant::now();
+        }
         self.spans.push(rows.spans);
         self.access_logs.push(rows.access_logs);
         self.logs.push(rows.logs);

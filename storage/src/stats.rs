@@ -10,6 +10,12 @@ pub struct StorageStats {
     pub tables: Vec<TableStats>,
     /// Rows that no file holds yet.
     pub head_bytes: u64,
+    /// WAL segments on disk.
+    pub wal_bytes: u64,
+    /// Put aside since the start because it could not be read.
+    pub quarantined_bytes: u64,
+    /// Tries to write files that failed since the start.
+    pub flush_failures: u64,
     pub series: u64,
 }
 
@@ -49,6 +55,9 @@ pub(crate) fn collect(shared: &Shared) -> StorageStats {
     StorageStats {
         tables: tables.into(),
         head_bytes: shared.head_bytes.load(Ordering::Relaxed) as u64,
+        wal_bytes: shared.wal_bytes.load(Ordering::Relaxed),
+        quarantined_bytes: shared.quarantined_bytes.load(Ordering::Relaxed),
+        flush_failures: shared.flushed.borrow().failures,
         series,
     }
 }

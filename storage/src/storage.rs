@@ -1,38 +1,28 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
 
 use futures::TryStreamExt;
 use hashbrown::HashMap;
-use object_store::{ObjectStore, local::LocalFileSystem};
-use parking_lot::RwLock;
 use pharos_model::{Edge, Exemplar, LabelMatcher, Labels, MetricMetadata, SeriesId, TimeRange};
-use tokio::sync::{broadcast, oneshot};
+use tokio::{
+    sync::{broadcast, oneshot},
+    task::JoinHandle,
+};
 
 use crate::{
     AppendError, Appended, Batch, Scan, SeriesColumns, StorageConfig, StorageError, StorageStats, Table,
     TableSnapshot,
     columns::from_batch,
-    commit::{Command, Committer},
-    head::Generation,
-    identity::RecentIdentities,
-    read::{FooterCache, read_samples},
+    commit::Command,
+    disk::{Disk, LocalDisk},
+    open::{Opened, open},
+    read::read_samples,
     rows::ExemplarRow,
-    series_index::SeriesIndex,
-    shared::{Shared, State},
+    shared::Shared,
     stats,
 };
-
-/// Batches that a slow reader of the live tail may fall behind before it loses some.
-const TAIL_BATCHES: usize = 256;
-
-/// Parsed footers kept in memory.
-const FOOTER_BYTES: usize = 24 << 20;
 
 /// When a full head may have room again: about a flush.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -42,6 +32,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Storage {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    background: Arc<Background>,
+}
+
+/// Work that goes on until the last handle is gone.
+struct Background {
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 impl Storage {
@@ -49,25 +51,14 @@ impl Storage {
     pub async fn open(config: StorageConfig) -> Result<Storage, StorageError> {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| StorageError::io(&config.data_dir, error))?;
-        let object_store: Arc<dyn ObjectStore> =
-            Arc::new(LocalFileSystem::new_with_prefix(&config.data_dir)?);
-        let shared = Arc::new(Shared {
-            config,
-            state: RwLock::new(State::new(Generation::new(1), Default::default())),
-            index: RwLock::new(SeriesIndex::default()),
-            object_store,
-            footers: Arc::new(FooterCache::new(FOOTER_BYTES)),
-            tail: broadcast::Sender::new(TAIL_BATCHES),
-            head_bytes: AtomicUsize::new(0),
-            pending_bytes: AtomicUsize::new(0),
-        });
-        let (commands, receiver) = mpsc::channel();
-        let committer = Committer::new(shared.clone(), receiver, RecentIdentities::default());
-        std::thread::Builder::new()
-            .name("pharos-commit".to_string())
-            .spawn(move || committer.run())
-            .map_err(|error| StorageError::io(&shared.config.data_dir, error))?;
-        Ok(Storage { shared, commands })
+        let disk = Arc::new(LocalDisk::new(&config.data_dir));
+        Storage::open_on(config, disk).await
+    }
+
+    pub(crate) async fn open_on(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<Storage, StorageError> {
+        let Opened { shared, commands, flusher } = open(config, disk).await?;
+        let background = Background { tasks: vec![tokio::spawn(flusher.run())] };
+        Ok(Storage { shared, commands, background: Arc::new(background) })
     }
 
     /// Stores a batch. When this returns, its rows are as durable as configured, and the next snapshot has them.
@@ -81,6 +72,9 @@ impl Storage {
             return Err(AppendError::Invalid {
                 message: format!("{weight} bytes in one batch; at most {budget} fit"),
             });
+        }
+        if self.shared.wal_bytes.load(Ordering::Relaxed) > self.shared.config.wal_bytes {
+            return Err(AppendError::Overloaded { retry_after: RETRY_AFTER });
         }
         let pending = self.shared.pending_bytes.fetch_add(weight, Ordering::Relaxed) + weight;
         if self.shared.head_bytes.load(Ordering::Relaxed) + pending > budget {
@@ -200,16 +194,32 @@ impl Storage {
 
     /// Seals the head and returns when its rows are in files.
     pub async fn flush(&self) -> Result<(), StorageError> {
+        let mut flushed = self.shared.flushed.subscribe();
+        let failures = flushed.borrow_and_update().failures;
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Seal { reply }).map_err(|_| StorageError::Closed)?;
-        answer.await.map_err(|_| StorageError::Closed)
+        let segment = answer.await.map_err(|_| StorageError::Closed)??;
+        let done =
+            flushed.wait_for(|flushed| flushed.through >= segment || flushed.failures > failures).await;
+        let done = done.map_err(|_| StorageError::Closed)?;
+        match &done.error {
+            Some(error) if done.through < segment => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
-    /// Writes everything to files and stops. Appends fail from then on.
+    /// Writes everything to files and stops. Appends fail from then on; readers may go on.
     pub async fn close(&self) -> Result<(), StorageError> {
-        self.flush().await?;
+        let flushed = self.flush().await;
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Stop { reply }).map_err(|_| StorageError::Closed)?;
-        answer.await.map_err(|_| StorageError::Closed)
+        // Closed already is closed.
+        if self.commands.send(Command::Stop { reply }).is_ok() {
+            let _ = answer.await;
+        }
+        self.background.tasks.iter().for_each(JoinHandle::abort);
+        flushed
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,10 @@ use crate::{
 pub(crate) struct Generation {
     /// Number of the segment.
     pub(crate) segment: u64,
+    /// When its first row came.
     pub(crate) opened: Instant,
+    /// Size of the segment, once it is sealed.
+    pub(crate) wal_bytes: u64,
     pub(crate) spans: HeadRows<Span>,
     pub(crate) access_logs: HeadRows<AccessLog>,
     pub(crate) logs: HeadRows<LogRecord>,
@@ -38,6 +41,7 @@ impl Generation {
         Generation {
             segment,
             opened: Instant::now(),
+            wal_bytes: 0,
             spans: HeadRows::default(),
             access_logs: HeadRows::default(),
             logs: HeadRows::default(),

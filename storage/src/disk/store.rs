@@ -1,0 +1,232 @@
+use std::{collections::BTreeSet, fmt, io, ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream, stream::BoxStream};
+use object_store::{
+    CopyMode, CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result, UploadPart, path::Path,
+};
+
+use super::{Disk, Existing, FileStat, is_unfinished, put};
+
+/// A disk as an object store: what is put is durable and whole before the put returns, as it is in a bucket.
+/// (`object_store`'s own local store syncs nothing.)
+#[derive(Clone, Debug)]
+pub(crate) struct DiskStore {
+    disk: Arc<dyn Disk>,
+}
+
+impl DiskStore {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> DiskStore {
+        DiskStore { disk }
+    }
+
+    /// File I/O blocks, so it runs apart from the async threads.
+    async fn run<T: Send + 'static>(
+        &self,
+        path: &Path,
+        work: impl FnOnce(&dyn Disk, &str) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (disk, name) = (self.disk.clone(), path.as_ref().to_string());
+        let done = tokio::task::spawn_blocking(move || work(&*disk, &name)).await;
+        let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+        done.map_err(|error| store_error(path, error))
+    }
+
+    async fn list_under(&self, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>> {
+        let prefix = prefix.cloned().unwrap_or_default();
+        let files = self.run(&prefix, |disk, directory| disk.list(directory)).await?;
+        let mut files: Vec<ObjectMeta> = files
+            .into_iter()
+            .filter(|(path, _)| !is_unfinished(path))
+            .map(|(path, stat)| Ok(meta(Path::parse(path)?, &stat)))
+            .collect::<Result<_>>()?;
+        files.sort_by(|left, right| left.location.cmp(&right.location));
+        Ok(files)
+    }
+}
+
+impl fmt::Display for DiskStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DiskStore({:?})", self.disk)
+    }
+}
+
+fn store_error(path: &Path, error: io::Error) -> Error {
+    let path = path.to_string();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
+            Error::NotFound { path, source: error.into() }
+        }
+        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: error.into() },
+        _ => Error::Generic { store: "disk", source: error.into() },
+    }
+}
+
+fn meta(location: Path, stat: &FileStat) -> ObjectMeta {
+    ObjectMeta {
+        location,
+        last_modified: stat.modified.into(),
+        size: stat.size,
+        // Files are replaced whole and rarely within one tick of the clock.
+        e_tag: Some(format!("{:x}-{:x}", modified_nanos(stat), stat.size)),
+        version: None,
+    }
+}
+
+fn modified_nanos(stat: &FileStat) -> u128 {
+    stat.modified.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
+}
+
+#[async_trait]
+impl ObjectStore for DiskStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let existing = match options.mode {
+            PutMode::Overwrite => Existing::Replace,
+            PutMode::Create => Existing::Keep,
+            PutMode::Update(_) => {
+                return Err(Error::NotImplemented {
+                    operation: "conditional update".into(),
+                    implementer: self.to_string(),
+                });
+            }
+        };
+        let parts: Vec<Bytes> = payload.into_iter().collect();
+        let stat = self
+            .run(location, move |disk, path| {
+                put(disk, path, &parts, existing)?;
+                disk.stat(path)
+            })
+            .await?;
+        Ok(PutResult { e_tag: meta(location.clone(), &stat).e_tag, version: None })
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Ok(Box::new(Upload { store: self.clone(), location: location.clone(), parts: Vec::new() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let stat = self.run(location, |disk, path| disk.stat(path)).await?;
+        let meta = meta(location.clone(), &stat);
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            _ if options.head => 0..0,
+            None => 0..stat.size,
+            Some(range) => within(range, stat.size).ok_or_else(|| beyond(location, stat.size))?,
+        };
+        let wanted = range.clone();
+        let bytes = match range.is_empty() {
+            true => Bytes::new(),
+            false => self.run(location, move |disk, path| disk.read(path, wanted)).await?,
+        };
+        let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
+        Ok(GetResult { payload, meta, range, attributes: Default::default() })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let ranges = ranges.to_vec();
+        self.run(location, move |disk, path| ranges.into_iter().map(|range| disk.read(path, range)).collect())
+            .await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        locations
+            .and_then(move |location| {
+                let store = store.clone();
+                async move {
+                    store.run(&location, |disk, path| disk.remove(path)).await?;
+                    Ok(location)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (store, prefix) = (self.clone(), prefix.cloned());
+        stream::once(async move { store.list_under(prefix.as_ref()).await })
+            .map_ok(|files| stream::iter(files.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let root = prefix.cloned().unwrap_or_default();
+        let mut common_prefixes = BTreeSet::new();
+        let mut objects = Vec::new();
+        for file in self.list_under(prefix).await? {
+            let Some(mut parts) = file.location.prefix_match(&root) else { continue };
+            match (parts.next(), parts.next()) {
+                (Some(directory), Some(_)) => {
+                    common_prefixes.insert(root.clone().join(directory));
+                }
+                (Some(_), None) => {
+                    drop(parts);
+                    objects.push(file);
+                }
+                (None, _) => {}
+            }
+        }
+        Ok(ListResult { common_prefixes: common_prefixes.into_iter().collect(), objects })
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let existing = match options.mode {
+            CopyMode::Overwrite => Existing::Replace,
+            CopyMode::Create => Existing::Keep,
+        };
+        let target = to.as_ref().to_string();
+        self.run(from, move |disk, path| {
+            let bytes = disk.read(path, 0..u64::MAX)?;
+            put(disk, &target, &[bytes], existing)
+        })
+        .await
+    }
+}
+
+fn within(range: &GetRange, size: u64) -> Option<Range<u64>> {
+    match range {
+        GetRange::Bounded(range) if range.start < size && range.start < range.end => {
+            Some(range.start..range.end.min(size))
+        }
+        GetRange::Bounded(_) => None,
+        GetRange::Offset(start) => (*start < size).then_some(*start..size),
+        GetRange::Suffix(length) => Some(size.saturating_sub(*length)..size),
+    }
+}
+
+fn beyond(path: &Path, size: u64) -> Error {
+    Error::Generic { store: "disk", source: format!("{path} has {size} bytes; the range lies beyond").into() }
+}
+
+/// Parts are gathered and put at once: only the table log's checkpoints come this way.
+#[derive(Debug)]
+struct Upload {
+    store: DiskStore,
+    location: Path,
+    parts: Vec<Bytes>,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.parts.extend(data);
+        async { Ok(()) }.boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let payload = PutPayload::from_iter(std::mem::take(&mut self.parts));
+        self.store.put_opts(&self.location, payload, PutOptions::default()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.parts.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Opening a data directory: table logs, the series index, and the WAL's rows back into the head.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use futures::TryStreamExt;
+use hashbrown::HashSet;
+use parking_lot::RwLock;
+use pharos_model::{Span, TimeRange, UnixNanos};
+use tokio::sync::{Mutex, Notify, broadcast, watch};
+
+use crate::{
+    Scan, StorageConfig, StorageError, Table, TableSnapshot,
+    columns::from_batch,
+    commit::{Command, Committer, open_segment},
+    disk::{Disk, DiskStore, is_unfinished},
+    flush::{Flusher, TableLogs, blocking},
+    head::Generation,
+    identity::{RecentIdentities, of_span},
+    read::FooterCache,
+    rows::{SampleRow, SeriesRow},
+    series_index::SeriesIndex,
+    shared::{Flushed, Shared, State, TableFiles},
+    table_log::{DeltaLog, TableLog},
+    wal::{self, Replayed},
+};
+
+/// Batches that a slow reader of the live tail may fall behind before it loses some.
+const TAIL_BATCHES: usize = 256;
+
+/// Parsed footers kept in memory.
+const FOOTER_BYTES: usize = 24 << 20;
+
+/// A resend of rows that are in files already is recognised if they came this short a time before the start.
+const RESEND_WINDOW: Duration = Duration::from_secs(10 * 60);
+
+pub(crate) struct Opened {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) flusher: Flusher,
+}
+
+pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<Opened, StorageError> {
+    let object_store = Arc::new(DiskStore::new(disk.clone()));
+    let cleaned = disk.clone();
+    blocking(move || remove_unfinished(&*cleaned)).await?;
+    let mut logs: Vec<Mutex<Box<dyn TableLog>>> = Vec::new();
+    let mut tables: [TableFiles; Table::ALL.len()] = Default::default();
+    for table in Table::ALL {
+        let log = DeltaLog::open(object_store.clone(), table).await?;
+        tables[table.index()] =
+            TableFiles { files: Arc::new(log.files().await?), flushed_through: log.through_segment().await? };
+        logs.push(Mutex::new(Box::new(log)));
+    }
+    let logs: [_; Table::ALL.len()] =
+        logs.try_into().map_err(|_| StorageError::DataDir("a table has no log".to_string()))?;
+    let logs: TableLogs = Arc::new(logs);
+
+    let wal_disk = disk.clone();
+    let replayed = blocking(move || wal::replay(&*wal_disk)).await?;
+    let newest = replayed.last().map(|segment| (segment.segment, segment.length));
+    let flushed = tables.iter().filter_map(|table| table.flushed_through).max().unwrap_or(0);
+    let next = newest.map_or(0, |(segment, _)| segment).max(flushed) + 1;
+
+    let shared = Arc::new(Shared {
+        config,
+        state: RwLock::new(State::new(Generation::new(next), tables)),
+        index: RwLock::new(SeriesIndex::default()),
+        disk,
+        object_store,
+        footers: Arc::new(FooterCache::new(FOOTER_BYTES)),
+        tail: broadcast::Sender::new(TAIL_BATCHES),
+        head_bytes: AtomicUsize::new(0),
+        pending_bytes: AtomicUsize::new(0),
+        wal_bytes: AtomicU64::new(0),
+        quarantined_bytes: AtomicU64::new(0),
+        sealed: Notify::new(),
+        flushed: watch::Sender::new(Flushed { through: next - 1, ..Flushed::default() }),
+    });
+    load_series(&shared).await?;
+    let mut identities = RecentIdentities::default();
+    recall_spans(&shared, &mut identities).await?;
+    recall_samples(&shared).await?;
+
+    let of_replay = shared.clone();
+    let committer = blocking(move || {
+        let mut identities = identities;
+        take_in(&of_replay, replayed, &mut identities)?;
+        let segment = open_segment(&of_replay, next, newest)?;
+        Ok((identities, segment))
+    });
+    let (identities, segment) = committer.await?;
+    let (commands, receiver) = mpsc::channel();
+    let committer = Committer::new(shared.clone(), receiver, identities, segment);
+    std::thread::Builder::new()
+        .name("pharos-commit".to_string())
+        .spawn(move || committer.run())
+        .map_err(|error| StorageError::io(&shared.config.data_dir, error))?;
+    let flusher = Flusher { shared: shared.clone(), logs };
+    Ok(Opened { shared, commands, flusher })
+}
+
+/// What a crash left of files that never got their name.
+fn remove_unfinished(disk: &dyn Disk) -> Result<(), StorageError> {
+    for (path, _) in disk.list("").map_err(|error| StorageError::io("", error))? {
+        if is_unfinished(&path) {
+            disk.remove(&path).map_err(|error| StorageError::io(path, error))?;
+        }
+    }
+    Ok(())
+}
+
+async fn load_series(shared: &Shared) -> Result<(), StorageError> {
+    let mut batches =
+        TableSnapshot::take(shared, Table::Series, TimeRange::ALL)?.read(&Scan::new(TimeRange::ALL)).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let rows = from_batch::<SeriesRow>(&batch)?;
+        let mut index = shared.index.write();
+        rows.iter().for_each(|row| index.insert_stored(row));
+    }
+    Ok(())
+}
+
+/// A snapshot of the files that were written within the resend window, and of no rows of the head.
+fn recent_files(shared: &Shared, table: Table) -> Result<TableSnapshot, StorageError> {
+    let mut snapshot = TableSnapshot::take(shared, table, TimeRange::ALL)?;
+    let newest = snapshot.files.iter().map(|file| file.modified_ms).max().unwrap_or(0);
+    let since = newest.min(UnixNanos::now().millis()) - RESEND_WINDOW.as_millis() as i64;
+    snapshot.files.retain(|file| file.modified_ms >= since);
+    snapshot.head.clear();
+    Ok(snapshot)
+}
+
+async fn recall_spans(shared: &Shared, identities: &mut RecentIdentities) -> Result<(), StorageError> {
+    let columns = ["time", "start_nanos_rem", "kind", "trace_id", "span_id"];
+    let snapshot = recent_files(shared, Table::Spans)?;
+    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(columns)).await?;
+    while let Some(batch) = batches.try_next().await? {
+        for span in from_batch::<Span>(&batch)? {
+            identities.insert(of_span(&span));
+        }
+    }
+    Ok(())
+}
+
+async fn recall_samples(shared: &Shared) -> Result<(), StorageError> {
+    let snapshot = recent_files(shared, Table::Samples)?;
+    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(["time", "series"])).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let rows = from_batch::<SampleRow>(&batch)?;
+        let mut index = shared.index.write();
+        for row in rows {
+            index.recall(row.series, row.time_ms);
+        }
+    }
+    Ok(())
+}
+
+/// Puts the WAL's rows into the head, a sealed generation for each segment.
+fn take_in(
+    shared: &Shared,
+    replayed: Vec<Replayed>,
+    identities: &mut RecentIdentities,
+) -> Result<(), StorageError> {
+    let mut unknown = HashSet::new();
+    for segment in replayed {
+        shared.quarantined_bytes.fetch_add(segment.quarantined_bytes, Ordering::Relaxed);
+        let mut generation = Generation::new(segment.segment);
+        generation.wal_bytes = segment.length;
+        for mut rows in segment.commits {
+            let mut index = shared.index.write();
+            rows.series.iter().for_each(|row| index.insert(row));
+            rows.samples.retain_mut(|row| match index.get(row.series) {
+                Some(entry) => {
+                    row.metric = entry.metric.clone();
+                    true
+                }
+                None => {
+                    unknown.insert(row.series);
+                    false
+                }
+            });
+            for row in &rows.samples {
+                index.recall(row.series, row.time_ms);
+            }
+            drop(index);
+            rows.spans.iter().for_each(|span| {
+                identities.insert(of_span(span));
+            });
+            generation.add(rows);
+        }
+        shared.wal_bytes.fetch_add(segment.length, Ordering::Relaxed);
+        generation.settle(true)?;
+        let mut state = shared.state.write();
+        state.sealed.push(Arc::new(generation));
+        shared.head_bytes.store(state.head_bytes(), Ordering::Relaxed);
+    }
+    if !unknown.is_empty() {
+        tracing::error!(
+            series = unknown.len(),
+            "samples of the WAL belong to series whose labels are lost, and were dropped"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Which files a table consists of: a log of atomic commits.
+
+mod delta;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub(crate) use delta::DeltaLog;
+
+use crate::{DataFile, StorageError};
+
+/// One atomic change of a table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) add: Vec<Arc<DataFile>>,
+    pub(crate) remove: Vec<Arc<DataFile>>,
+    /// All rows of this WAL segment and of those before it are in the table from now on.
+    pub(crate) through_segment: Option<u64>,
+    /// The added files hold the same rows as the removed ones.
+    pub(crate) same_rows: bool,
+}
+
+#[async_trait]
+pub(crate) trait TableLog: Send {
+    /// The live files.
+    async fn files(&self) -> Result<Vec<Arc<DataFile>>, StorageError>;
+
+    /// The newest WAL segment whose rows are all in the table.
+    async fn through_segment(&self) -> Result<Option<u64>, StorageError>;
+
+    /// After an error the change may have happened: [`TableLog::reload`] tells.
+    async fn commit(&mut self, change: &Change) -> Result<(), StorageError>;
+
+    /// Reads the log anew.
+    async fn reload(&mut self) -> Result<(), StorageError>;
+}

@@ -1,0 +1,240 @@
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::datatypes::DataType as ArrowType;
+use async_trait::async_trait;
+use deltalake_core::{
+    DeltaTable, DeltaTableError,
+    kernel::{
+        Action, Add, ArrayType, DataType, MapType, PrimitiveType, Remove, StructField, StructType,
+        Transaction,
+        transaction::{CommitBuilder, CommitProperties},
+    },
+    logstore::{StorageConfig, default_logstore},
+    operations::create::CreateBuilder,
+    protocol::{DeltaOperation, SaveMode, checkpoints::create_checkpoint},
+};
+use futures::TryStreamExt;
+use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
+use pharos_model::UnixNanos;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{Change, TableLog};
+use crate::{DataFile, StorageError, Table};
+
+/// Our name in the log's `txn` actions; their version is the number of a WAL segment.
+const APP_ID: &str = "pharos-wal";
+
+/// Commits between two checkpoints.
+const CHECKPOINT_COMMITS: u64 = 100;
+
+/// A Delta table, in the folder of its name: any engine that reads Delta reads it.
+pub(crate) struct DeltaLog {
+    table: Table,
+    delta: DeltaTable,
+}
+
+/// A file's statistics in the log. Times are RFC 3339 with microseconds.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    num_records: u64,
+    min_values: TimeStat,
+    max_values: TimeStat,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TimeStat {
+    time: String,
+}
+
+impl DeltaLog {
+    /// Opens the table's log in the store, or makes a new table.
+    pub(crate) async fn open(store: Arc<dyn ObjectStore>, table: Table) -> Result<DeltaLog, StorageError> {
+        let wrap = |error: DeltaTableError| log_error(table, error);
+        let location =
+            Url::parse(&format!("memory:///{}/", table.name())).map_err(|error| log_error(table, error))?;
+        let prefixed = Arc::new(PrefixStore::new(store.clone(), table.name()));
+        let log_store = default_logstore(prefixed, store, &location, &StorageConfig::default());
+        let mut delta = DeltaTable::new(log_store.clone());
+        if delta.verify_deltatable_existence().await.map_err(wrap)? {
+            delta.load().await.map_err(wrap)?;
+        } else {
+            delta = CreateBuilder::new()
+                .with_log_store(log_store)
+                .with_table_name(table.name())
+                .with_columns(columns(table).map_err(|error| log_error(table, error))?)
+                .with_partition_columns(["date"])
+                .await
+                .map_err(wrap)?;
+        }
+        Ok(DeltaLog { table, delta })
+    }
+
+    fn error(&self, error: impl std::fmt::Display) -> StorageError {
+        log_error(self.table, error)
+    }
+
+    fn relative(&self, file: &DataFile) -> String {
+        let path = file.path.as_ref();
+        path.strip_prefix(self.table.name())
+            .and_then(|path| path.strip_prefix('/'))
+            .unwrap_or(path)
+            .to_string()
+    }
+
+    fn add(&self, file: &DataFile, data_change: bool) -> Result<Action, StorageError> {
+        let stats = Stats {
+            num_records: file.rows,
+            min_values: TimeStat { time: rfc3339(file.min_time.micros()) },
+            max_values: TimeStat { time: rfc3339(file.max_time.micros()) },
+        };
+        Ok(Action::Add(Add {
+            path: self.relative(file),
+            partition_values: partition_values(file),
+            size: file.size_bytes as i64,
+            modification_time: file.modified_ms,
+            data_change,
+            stats: Some(serde_json::to_string(&stats).map_err(|error| self.error(error))?),
+            ..Add::default()
+        }))
+    }
+
+    fn remove(&self, file: &DataFile, data_change: bool) -> Action {
+        Action::Remove(Remove {
+            path: self.relative(file),
+            data_change,
+            deletion_timestamp: Some(UnixNanos::now().millis()),
+            extended_file_metadata: Some(true),
+            partition_values: Some(partition_values(file)),
+            size: Some(file.size_bytes as i64),
+            ..Remove::default()
+        })
+    }
+}
+
+#[async_trait]
+impl TableLog for DeltaLog {
+    async fn files(&self) -> Result<Vec<Arc<DataFile>>, StorageError> {
+        let snapshot = self.delta.snapshot().map_err(|error| self.error(error))?.snapshot();
+        let log_store = self.delta.log_store();
+        let mut views = snapshot.file_views(&*log_store, None);
+        let mut files = Vec::new();
+        while let Some(view) = views.try_next().await.map_err(|error| self.error(error))? {
+            let stats = view.stats().unwrap_or_default();
+            let stats: Stats = serde_json::from_str(&stats)
+                .map_err(|error| self.error(format!("statistics of {}: {error}", view.path())))?;
+            let time = |stat: &TimeStat| {
+                micros_of(&stat.time)
+                    .ok_or_else(|| self.error(format!("{:?} of {} is no time", stat.time, view.path())))
+            };
+            files.push(Arc::new(DataFile {
+                path: Path::from(format!("{}/{}", self.table.name(), view.path())),
+                size_bytes: view.size().max(0) as u64,
+                rows: stats.num_records,
+                min_time: UnixNanos::from_micros(time(&stats.min_values)?),
+                max_time: UnixNanos::from_micros(time(&stats.max_values)?).plus_nanos(999),
+                modified_ms: view.modification_time(),
+            }));
+        }
+        Ok(files)
+    }
+
+    async fn through_segment(&self) -> Result<Option<u64>, StorageError> {
+        let snapshot = self.delta.snapshot().map_err(|error| self.error(error))?;
+        let version = snapshot.transaction_version(&*self.delta.log_store(), APP_ID.to_string()).await;
+        Ok(version.map_err(|error| self.error(error))?.and_then(|segment| u64::try_from(segment).ok()))
+    }
+
+    async fn commit(&mut self, change: &Change) -> Result<(), StorageError> {
+        let data_change = !change.same_rows;
+        let mut actions: Vec<Action> =
+            change.remove.iter().map(|file| self.remove(file, data_change)).collect();
+        for file in &change.add {
+            actions.push(self.add(file, data_change)?);
+        }
+        let mut properties =
+            CommitProperties::default().with_create_checkpoint(false).with_cleanup_expired_logs(Some(false));
+        if let Some(segment) = change.through_segment {
+            properties = properties.with_application_transaction(Transaction::new(APP_ID, segment as i64));
+        }
+        let operation = match change.remove.is_empty() {
+            true => DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None },
+            false if change.same_rows => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+            false => DeltaOperation::Delete { predicate: None },
+        };
+        let snapshot = self.delta.snapshot().map_err(|error| self.error(error))?;
+        let commit = CommitBuilder::from(properties).with_actions(actions).build(
+            Some(snapshot),
+            self.delta.log_store(),
+            operation,
+        );
+        let done = commit.await.map_err(|error| self.error(error))?;
+        self.delta.state = Some(done.snapshot());
+        if done.version() > 0 && done.version() as u64 % CHECKPOINT_COMMITS == 0 {
+            // The next one makes up for it.
+            if let Err(error) = create_checkpoint(&self.delta, None).await {
+                tracing::warn!(table = self.table.name(), %error, "no checkpoint of the table log");
+            }
+        }
+        Ok(())
+    }
+
+    async fn reload(&mut self) -> Result<(), StorageError> {
+        self.delta.load().await.map_err(|error| log_error(self.table, error))
+    }
+}
+
+fn log_error(table: Table, error: impl std::fmt::Display) -> StorageError {
+    StorageError::TableLog { table: table.name(), message: error.to_string() }
+}
+
+fn partition_values(file: &DataFile) -> HashMap<String, Option<String>> {
+    [("date".to_string(), file.date().map(str::to_string))].into()
+}
+
+fn rfc3339(micros: i64) -> String {
+    match arrow::temporal_conversions::timestamp_us_to_datetime(micros) {
+        Some(time) => format!("{}Z", time.format("%Y-%m-%dT%H:%M:%S%.6f")),
+        None => "1970-01-01T00:00:00.000000Z".to_string(),
+    }
+}
+
+fn micros_of(text: &str) -> Option<i64> {
+    arrow::compute::kernels::cast_utils::string_to_timestamp_nanos(text)
+        .ok()
+        .map(|nanos| nanos.div_euclid(1_000))
+}
+
+/// The log's schema: the table's columns and the partition's.
+fn columns(table: Table) -> Result<Vec<StructField>, String> {
+    let schema = table.schema();
+    let mut columns = vec![StructField::nullable("date", DataType::DATE)];
+    for field in schema.fields() {
+        columns.push(StructField::nullable(field.name(), delta_type(field.data_type())?));
+    }
+    Ok(columns)
+}
+
+fn delta_type(arrow: &ArrowType) -> Result<DataType, String> {
+    Ok(match arrow {
+        ArrowType::Boolean => DataType::BOOLEAN,
+        ArrowType::Int32 => DataType::INTEGER,
+        ArrowType::Int64 => DataType::LONG,
+        ArrowType::Float64 => DataType::DOUBLE,
+        ArrowType::Utf8 => DataType::STRING,
+        ArrowType::Binary => DataType::BINARY,
+        ArrowType::Timestamp(_, Some(_)) => DataType::Primitive(PrimitiveType::Timestamp),
+        ArrowType::Dictionary(_, value) => delta_type(value)?,
+        ArrowType::Map(..) => MapType::new(DataType::STRING, DataType::STRING, true).into(),
+        ArrowType::List(element) => ArrayType::new(delta_type(element.data_type())?, true).into(),
+        ArrowType::Struct(fields) => {
+            let fields = fields
+                .iter()
+                .map(|field| Ok(StructField::nullable(field.name(), delta_type(field.data_type())?)))
+                .collect::<Result<Vec<_>, String>>()?;
+            StructType::try_new(fields).map_err(|error| error.to_string())?.into()
+        }
+        other => return Err(format!("Delta has no type for {other}")),
+    })
+}

@@ -1,0 +1,133 @@
+use bytes::Bytes;
+
+use super::{QUARANTINE_DIRECTORY, Schemas, WAL_DIRECTORY, frame, segment_path};
+use crate::{
+    StorageError,
+    commit::Rows,
+    disk::{Disk, Existing, put},
+};
+
+/// What is left of a segment of an earlier run.
+pub(crate) struct Replayed {
+    pub(crate) segment: u64,
+    /// Its frames' rows, in order.
+    pub(crate) commits: Vec<Rows>,
+    /// Bytes that count: up to the end of the last whole frame.
+    pub(crate) length: u64,
+    /// Bytes in whole frames' places that could not be read.
+    pub(crate) quarantined_bytes: u64,
+}
+
+/// Reads all segments, oldest first. A frame that a crash cut off at the end of the newest is dropped: nobody was
+/// told that it was stored. Anything else that cannot be read is reported, copied to `quarantine/` and passed over.
+pub(crate) fn replay(disk: &dyn Disk) -> Result<Vec<Replayed>, StorageError> {
+    let mut numbers: Vec<u64> = disk
+        .list(WAL_DIRECTORY)
+        .map_err(|error| StorageError::io(WAL_DIRECTORY, error))?
+        .into_iter()
+        .filter_map(|(path, _)| path.strip_prefix("wal/")?.strip_suffix(".wal")?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    // Newest first: each header says how much of the segment before it counts.
+    let mut limit: Option<(u64, u64)> = None;
+    let mut replayed = Vec::new();
+    for (age, number) in numbers.iter().rev().enumerate() {
+        let path = segment_path(*number);
+        let bytes = disk.read(&path, 0..u64::MAX).map_err(|error| StorageError::io(&path, error))?;
+        let counted = match limit {
+            Some((segment, length)) if segment == *number => Some(length),
+            _ => None,
+        };
+        let Some((header, start)) = frame::Header::decode(&bytes) else {
+            // A crash while the newest segment was made; it has no frame that anyone was told of.
+            if age > 0 || bytes.len() as u64 > MAX_UNFINISHED_HEADER {
+                quarantine(disk, *number, 0, &bytes)?;
+            }
+            replayed.push(Replayed {
+                segment: *number,
+                commits: Vec::new(),
+                length: 0,
+                quarantined_bytes: 0,
+            });
+            continue;
+        };
+        limit = header.previous;
+        replayed.push(read_segment(disk, *number, &header, &bytes, start, counted)?);
+    }
+    replayed.reverse();
+    Ok(replayed)
+}
+
+/// A header is far smaller; a file beyond this has frames behind a damaged header.
+const MAX_UNFINISHED_HEADER: u64 = 256 << 10;
+
+fn read_segment(
+    disk: &dyn Disk,
+    segment: u64,
+    header: &frame::Header,
+    bytes: &Bytes,
+    start: usize,
+    counted: Option<u64>,
+) -> Result<Replayed, StorageError> {
+    let end = counted.map_or(bytes.len(), |length| bytes.len().min(length as usize));
+    let mut replayed = Replayed { segment, commits: Vec::new(), length: start as u64, quarantined_bytes: 0 };
+    if counted.is_some_and(|length| length > bytes.len() as u64) {
+        tracing::error!(
+            segment,
+            missing = counted.unwrap_or(0) - bytes.len() as u64,
+            "WAL segment is shorter than it was"
+        );
+    }
+    let Some(schemas) = Schemas::decode(&header.schemas) else {
+        replayed.quarantined_bytes = (end - start) as u64;
+        quarantine(disk, segment, start, bytes.get(start..end).unwrap_or_default())?;
+        return Ok(replayed);
+    };
+    let mut at = start;
+    while let Some(rest) = bytes.get(at..end).filter(|rest| !rest.is_empty()) {
+        let Some(frame) = frame::decode_frame(rest) else {
+            let next = frame::find_frame(rest);
+            // Behind the last whole frame of the newest segment lies what was not acknowledged.
+            if next.is_none() && counted.is_none() {
+                tracing::info!(
+                    segment,
+                    bytes = rest.len(),
+                    "cut off an unfinished frame at the end of the WAL"
+                );
+                break;
+            }
+            let broken = rest.get(..next.unwrap_or(rest.len())).unwrap_or_default();
+            quarantine(disk, segment, at, broken)?;
+            replayed.quarantined_bytes += broken.len() as u64;
+            at += broken.len();
+            continue;
+        };
+        match schemas.rows(frame.payload) {
+            Ok(rows) => replayed.commits.push(rows),
+            Err(error) => {
+                tracing::error!(segment, sequence = frame.sequence, %error, "WAL frame has no readable rows");
+                quarantine(disk, segment, at, rest.get(..frame.length).unwrap_or_default())?;
+                replayed.quarantined_bytes += frame.length as u64;
+            }
+        }
+        at += frame.length;
+        replayed.length = at as u64;
+    }
+    Ok(replayed)
+}
+
+fn quarantine(disk: &dyn Disk, segment: u64, at: usize, bytes: &[u8]) -> Result<(), StorageError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let path = format!("{QUARANTINE_DIRECTORY}/wal-{segment:020}-at-{at}.bin");
+    tracing::error!(
+        segment,
+        at,
+        bytes = bytes.len(),
+        kept = path,
+        "a broken stretch of the WAL was put aside"
+    );
+    put(disk, &path, &[Bytes::copy_from_slice(bytes)], Existing::Replace)
+        .map_err(|error| StorageError::io(path, error))
+}
