@@ -37,6 +37,7 @@ use pharos_proto::envoy::service::accesslog::v3::stream_access_logs_message::{
 };
 use prost::Message;
 use prost_types::{Any, Duration as ProtoDuration, Timestamp, Value, value::Kind};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -174,7 +175,7 @@ pub(crate) fn entry(record: &Record, duration: Duration, labels: &super::Labels<
         _,
         security_policy,
     ] = labels.0;
-    let mut custom_tags = std::collections::HashMap::with_capacity(10);
+    let mut custom_tags = HashMap::with_capacity(10);
     let mut tag = |key: &str, value: &str| {
         if !value.is_empty() {
             custom_tags.insert(key.to_owned(), value.to_owned());
@@ -191,7 +192,7 @@ pub(crate) fn entry(record: &Record, duration: Duration, labels: &super::Labels<
         tag("trace_id", &context.trace_id.to_string());
         tag("span_id", &context.span_id.to_string());
     }
-    let mut filter_state_objects = std::collections::HashMap::with_capacity(1);
+    let mut filter_state_objects = HashMap::with_capacity(1);
     if let Some(peer) = &record.peer {
         let key = if record.role == Role::Inbound { "downstream_peer" } else { "upstream_peer" };
         let any = Any {
@@ -231,7 +232,13 @@ pub(crate) fn entry(record: &Record, duration: Duration, labels: &super::Labels<
         access_log_type: AccessLogType::DownstreamEnd.into(),
         ..AccessLogCommon::default()
     };
+    // As where Istio's own logging asks for these: they tell gRPC from plain HTTP.
+    let grpc_headers = |present: bool, name: &str, value: &str| {
+        let pair = present.then(|| (name.to_owned(), value.to_owned()));
+        pair.into_iter().collect::<HashMap<_, _>>()
+    };
     let request = HttpRequestProperties {
+        request_headers: grpc_headers(record.grpc, "content-type", "application/grpc"),
         request_method: method(&record.method).into(),
         scheme: record.scheme.to_owned(),
         authority: record.authority.clone(),
@@ -248,6 +255,7 @@ pub(crate) fn entry(record: &Record, duration: Duration, labels: &super::Labels<
         ..HttpRequestProperties::default()
     };
     let response = HttpResponseProperties {
+        response_trailers: grpc_headers(!grpc_status.is_empty(), "grpc-status", grpc_status),
         response_code: Some(u32::from(record.status)),
         response_headers_bytes: record.response_header_bytes,
         response_body_bytes: record.response_body_bytes,
