@@ -60,6 +60,7 @@ function accessLogs(mesh, query) {
   const limit = Number(query.get("limit") ?? 100);
   const endMs = Number(query.get("before") ?? query.get("end") ?? Date.now());
   const startMs = Number(query.get("start") ?? endMs - 3_600_000);
+  if (mesh.calls.length === 0) return { rows: [], nextBefore: null, scannedRows: 0, tookMs: 0 };
   const rows = [];
   let scannedRows = 0;
   let number = Math.floor((Math.min(endMs, Date.now() - 300) / 1000) * REQUESTS_PER_S);
@@ -87,6 +88,7 @@ function summaries(mesh, query) {
   const ms = (text) => (text ? parseFloat(text) * (text.endsWith("ms") ? 1 : text.endsWith("us") || text.endsWith("µs") ? 0.001 : 1000) : null);
   const [least, most] = [ms(query.get("query.durationMin")), ms(query.get("query.durationMax"))];
   const found = [];
+  if (mesh.calls.length === 0) return { summaries: found };
   for (let number = Math.floor((endMs / 1000) * REQUESTS_PER_S); found.length < limit && number > (startMs / 1000) * REQUESTS_PER_S; number -= 3) {
     const { spans, ...one } = summary(mesh, number);
     const durationMs = Number(BigInt(one.maxEndTimeUnixNano) - BigInt(one.minStartTimeUnixNano)) / 1e6;

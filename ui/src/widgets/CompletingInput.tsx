@@ -43,7 +43,9 @@ export function CompletingInput(props: Props) {
     const turn = ++asked.current;
     const found = await props.complete(next, box.current?.selectionStart ?? next.length);
     if (turn !== asked.current) return;
-    setCompletion(found.suggestions.length > 0 ? found : null);
+    const typed = next.slice(found.start, found.end);
+    const isNews = found.suggestions.some(({ insert }) => insert.trimEnd() !== typed);
+    setCompletion(isNews ? found : null);
     choose(-1);
   };
   const close = () => {
@@ -65,7 +67,7 @@ export function CompletingInput(props: Props) {
     close();
     requestAnimationFrame(() => {
       box.current?.setSelectionRange(next.cursor, next.cursor);
-      if (!/[\s)}"]$/.test(next.text.slice(0, next.cursor))) void suggest(next.text);
+      if (!/[\s)}]$/.test(next.text.slice(0, next.cursor))) void suggest(next.text);
     });
     if (props.live) commit(next.text.trim());
   };

@@ -120,7 +120,7 @@ export async function completePromql(text: string, cursor: number, source: Promq
       return place(context, cursor, ranked(RANGES, context.typed).map((range) => ({ insert: `${range}]`, label: range, detail: "" })), text[cursor] === "]" ? 1 : 0);
     case "value": {
       const values = ranked(await source.values(context.label, context.metric), context.typed);
-      return place(context, cursor, values.map((value) => ({ insert: value, label: value, detail: "" })));
+      return place(context, cursor, values.map((value) => ({ insert: value + (text[cursor] === text[context.start - 1] ? "" : text[context.start - 1]), label: value, detail: "" })));
     }
     case "label": {
       const labels = ranked((await source.labels(context.metric)).filter((label) => label !== "__name__"), context.typed);

@@ -167,10 +167,15 @@ function drawStrip(canvas: HTMLCanvasElement, cells: readonly (Cell | null)[]): 
   for (const [index, cell] of cells.entries()) {
     if (!cell || busiest === 0) continue;
     const tall = Math.max(1, (cell.rate / busiest) * (height - 4));
-    const severity = cell.errorShare >= 0.1 ? "--failing" : cell.errorShare >= 0.005 ? "--degraded" : "--healthy";
-    context.fillStyle = style.getPropertyValue(severity);
-    context.globalAlpha = severity === "--healthy" ? 0.4 : 0.85;
-    context.fillRect(index * cellWidth, height - tall, Math.max(1, cellWidth - 0.6), tall);
-    if (severity === "--failing") context.fillRect(index * cellWidth, 0, Math.max(1, cellWidth - 0.6), 2);
+    const wide = Math.max(1, cellWidth - 0.6);
+    context.fillStyle = style.getPropertyValue("--healthy");
+    context.globalAlpha = 0.4;
+    context.fillRect(index * cellWidth, height - tall, wide, tall);
+    // The root lifts small shares: one percent of failures must be seen.
+    const failed = Math.sqrt(cell.errorShare) * tall;
+    context.fillStyle = style.getPropertyValue("--failing");
+    context.globalAlpha = 0.9;
+    context.fillRect(index * cellWidth, height - failed, wide, failed);
+    if (cell.errorShare >= 0.1) context.fillRect(index * cellWidth, 0, wide, 2);
   }
 }

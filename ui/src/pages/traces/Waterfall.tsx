@@ -99,7 +99,7 @@ function Row({ span, trace, folded, found, path, selected, onSelect, onToggle }:
         {span.isOrigin && <Icon name="error" size={13} />}
       </div>
       <div class="span-time" role="gridcell">
-        <div class="bar" style={{ left: `${left}%`, width: `max(2px, ${width}%)`, "--colour": colour }}>
+        <div class="span-bar" style={{ left: `${left}%`, width: `max(2px, ${width}%)`, "--colour": colour }}>
           {inside && <span class="bar-label">{labelOf(span)}</span>}
         </div>
         {path?.get(span)?.map(({ startUs, endUs }) => (

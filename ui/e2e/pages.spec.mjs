@@ -1,0 +1,201 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { backend } from "./backend.mjs";
+import { graphReady, launch, openPage } from "./browser.mjs";
+
+let server;
+let browser;
+before(async () => {
+  server = await backend();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+async function onPage(path, check, url = server.url) {
+  const { page, context, problems } = await openPage(browser);
+  try {
+    await page.goto(url + path);
+    await check(page);
+    assert.deepEqual(problems, []);
+  } finally {
+    await context.close();
+  }
+}
+
+describe("traces", () => {
+  test("search, then a waterfall with every hop and its access-log rows", () =>
+    onPage("/traces", async (page) => {
+      await page.locator(".scatter canvas").waitFor();
+      await page.getByLabel("Order").selectOption("spans");
+      await page.locator(".trace-row").first().click();
+      await page.locator(".span-row").first().waitFor();
+      const spans = await page.locator(".span-row").count();
+      assert.ok(spans >= 5, `${spans} spans`);
+      const words = await page.locator(".waterfall").innerText();
+      for (const app of ["ingressgateway", "productpage", "details", "reviews", "ratings"]) assert.ok(words.includes(app), `${app} in the waterfall`);
+      await page.getByText(/[1-9]\d* access-log rows? of this trace/).waitFor();
+      let withRows = 0;
+      for (let index = 0; index < spans; index += 1) {
+        await page.locator(".span-row").nth(index).click();
+        await page.locator('[data-panel="span"]').waitFor();
+        if ((await page.locator(".log-card").count()) > 0) withRows += 1;
+      }
+      assert.ok(withRows >= 4, `${withRows} of ${spans} hops have access-log rows`);
+    }));
+
+  test("the search narrows by service, and names what it cannot read", () =>
+    onPage("/traces", async (page) => {
+      await page.locator(".trace-row").first().waitFor();
+      const service = await page.getByLabel("Service", { exact: true }).evaluate((select) => [...select.options].map(({ value }) => value).find((value) => value.includes("ratings")));
+      await page.getByLabel("Service", { exact: true }).selectOption(service);
+      await page.waitForURL(/service=/);
+      await page.locator(".trace-row").first().waitFor();
+      const box = page.getByRole("combobox", { name: "Attributes and duration, or a trace id" });
+      await box.fill("status:5xx");
+      await box.press("Enter");
+      await page.getByText("status takes one code here").waitFor();
+    }));
+
+  test("a trace that is not there says so", async () => {
+    const { page, context } = await openPage(browser);
+    await page.goto(`${server.url}/traces/00000000000000000000000000000001`);
+    await page.getByText("No such trace").waitFor();
+    await context.close();
+  });
+});
+
+describe("logs", () => {
+  test("filter, row details, and on to the trace", () =>
+    onPage("/logs?q=dest:ratings*", async (page) => {
+      const rows = page.locator(".log-row:not(.head)");
+      await rows.first().waitFor();
+      const callees = await page.locator(".log-row:not(.head) > :nth-child(7)").allInnerTexts();
+      assert.ok(callees.every((callee) => callee.startsWith("ratings")), callees.join());
+      await rows.first().click();
+      await page.locator('[data-panel="log-row"]').waitFor();
+      await page.getByRole("link", { name: "Open its trace" }).click();
+      await page.locator(".span-row").first().waitFor();
+    }));
+
+  test("a bad filter is named, completion offers keys", () =>
+    onPage("/logs", async (page) => {
+      const box = page.getByRole("combobox", { name: "Filter" });
+      await box.fill("colour:red");
+      await page.getByRole("alert").getByText("unknown key “colour”").waitFor();
+      await box.fill("sta");
+      await page.getByRole("option", { name: /status/ }).click();
+      await box.pressSequentially("200");
+      await page.waitForURL(/q=status:200/);
+      await page.locator(".log-row:not(.head)").first().waitFor();
+    }));
+
+  test("the live tail brings new rows, and can be paused", () =>
+    onPage("/logs?live=1", async (page) => {
+      await page.locator(".log-row:not(.head)").first().waitFor({ timeout: 20_000 });
+      await page.getByRole("button", { name: "Pause" }).click();
+      await page.getByRole("button", { name: /Go on, [1-9]/ }).click({ timeout: 20_000 });
+      await page.getByRole("button", { name: "Pause" }).waitFor();
+    }));
+});
+
+describe("metrics", () => {
+  test("a query draws lines and fills the table", () =>
+    onPage("/metrics", async (page) => {
+      await page.getByRole("button", { name: /Requests per second, by response code/ }).click();
+      await page.locator(".chart-plot canvas").waitFor();
+      await page.locator(".series-table tbody tr").first().waitFor();
+      const drawn = await page.locator(".chart-plot canvas").evaluate((canvas) => {
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return data.some((value, index) => index % 4 === 3 && value > 0);
+      });
+      assert.ok(drawn);
+    }));
+
+  test("names complete as one types", () =>
+    onPage("/metrics", async (page) => {
+      const box = page.getByRole("combobox", { name: "PromQL" });
+      await box.pressSequentially("istio_requests");
+      await page.getByRole("option", { name: /istio_requests_total/ }).click();
+      await box.pressSequentially("{repo");
+      await page.getByRole("option", { name: "reporter" }).click();
+      await page.getByRole("option", { name: "source" }).first().click();
+      assert.equal(await box.inputValue(), 'istio_requests_total{reporter="source"');
+    }));
+
+  test("a bad query shows the server's words", async () => {
+    const { page, context } = await openPage(browser);
+    await page.goto(`${server.url}/metrics?q=sum(`);
+    await page.getByRole("alert").waitFor();
+    assert.match(await page.getByRole("alert").first().innerText(), /parse|expected|unexpected/i);
+    await context.close();
+  });
+});
+
+describe("an empty server", () => {
+  let empty;
+  before(async () => {
+    empty = await backend("empty");
+  });
+  after(() => empty?.close());
+
+  for (const [path, words] of [
+    ["/graph", "No traffic yet"],
+    ["/traces", "No traces yet"],
+    ["/logs", "No access-log rows yet"],
+    ["/metrics?q=up", "No series yet"],
+  ]) {
+    test(`${path} says why, and what to do`, () =>
+      onPage(
+        path,
+        async (page) => {
+          await page.getByRole("heading", { name: words }).waitFor();
+          await page.locator(".snippet pre").waitFor();
+        },
+        empty.url,
+      ));
+  }
+});
+
+describe("a failing server", () => {
+  test("each page names the failure and stays usable", async () => {
+    const failing = await backend("failing");
+    const { page, context } = await openPage(browser);
+    for (const path of ["/graph", "/traces", "/logs", "/metrics?q=up"]) {
+      await page.goto(failing.url + path);
+      await page.getByText("Storage is not ready").first().waitFor();
+    }
+    await context.close();
+    await failing.close();
+  });
+});
+
+describe("a mesh of 1,000 services", () => {
+  test("starts folded by namespace, unfolds, and stays fluid", async () => {
+    const large = await backend("large");
+    await onPage(
+      "/graph",
+      async (page) => {
+        await graphReady(page, 30);
+        assert.ok((await page.evaluate(() => window.__graph.nodes().length)) < 60);
+        await page.goto(`${large.url}/graph?open=*`);
+        await graphReady(page, 1000);
+        const place = await page.locator(".graph-canvas").boundingBox();
+        await page.evaluate(() => {
+          window.longTasks = [];
+          new PerformanceObserver((list) => window.longTasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
+        });
+        await page.mouse.move(place.x + 300, place.y + 300);
+        await page.mouse.down();
+        for (let step = 0; step < 30; step += 1) await page.mouse.move(place.x + 300 + step * 5, place.y + 300 + step * 3);
+        await page.mouse.up();
+        const worst = await page.evaluate(() => Math.max(0, ...window.longTasks));
+        assert.ok(worst < 400, `no task may block the page for ${worst} ms`);
+      },
+      large.url,
+    );
+    await large.close();
+  });
+});
