@@ -31,6 +31,7 @@ pub struct CollectorConfig {
 pub struct Collector {
     intake: Arc<Intake>,
     otlp: OtlpReceiver,
+    remote_write: remote_write::Receiver,
     scrape: ScrapeConfig,
     targets: Targets,
 }
@@ -40,6 +41,7 @@ impl Collector {
         let intake = Arc::new(Intake::new(storage, config.limits));
         Collector {
             otlp: OtlpReceiver::new(intake.clone()),
+            remote_write: remote_write::Receiver::new(intake.clone()),
             intake,
             scrape: config.scrape,
             targets: Targets::default(),
@@ -67,7 +69,7 @@ impl Collector {
 
     /// `POST /api/v1/write` (port 9090, beside Prometheus' query API).
     pub fn remote_write_router(&self) -> Router {
-        remote_write::router(self.intake.clone())
+        remote_write::router(self.remote_write.clone())
     }
 
     /// Scrapes the configured targets until `shutdown`.

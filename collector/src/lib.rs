@@ -7,6 +7,8 @@
 //! [`Collector`] is the way in. This crate binds no sockets and answers no queries.
 
 mod als;
+#[cfg(test)]
+mod bench;
 mod body;
 mod collector;
 mod counters;

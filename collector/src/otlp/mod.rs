@@ -98,3 +98,6 @@ impl OtlpReceiver {
         (!rejected.is_empty()).then(|| (rejected.items as i64, rejected.message()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,15 +25,20 @@ use crate::{
     intake::{Intake, Normalised},
 };
 
-pub(crate) fn router(intake: Arc<Intake>) -> Router {
-    let receiver = Receiver { intake, families: Arc::default() };
+pub(crate) fn router(receiver: Receiver) -> Router {
     Router::new().route("/api/v1/write", post(write)).layer(DefaultBodyLimit::disable()).with_state(receiver)
 }
 
 #[derive(Clone)]
-struct Receiver {
+pub(crate) struct Receiver {
     intake: Arc<Intake>,
     families: Arc<Families>,
+}
+
+impl Receiver {
+    pub(crate) fn new(intake: Arc<Intake>) -> Receiver {
+        Receiver { intake, families: Arc::default() }
+    }
 }
 
 /// Samples further ahead of our clock than this are refused, as Prometheus does. The past has no limit.

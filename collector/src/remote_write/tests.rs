@@ -1,1 +1,239 @@
+use http::StatusCode;
+use pharos_model::{STALE_NAN_BITS, UnixNanos};
+use pharos_proto::prometheus::{
+    remote_write_v1::{
+        BucketSpan, Exemplar, Histogram, Label, MetricMetadata, Sample, TimeSeries, WriteRequest, histogram,
+        metric_metadata::MetricType,
+    },
+    remote_write_v2 as v2,
+};
+use prost::Message;
 
+use crate::{
+    Limits, Protocol,
+    bench::{Answer, Bench, Headers, post},
+};
+
+const V1: Headers<'static> = &[("content-type", "application/x-protobuf"), ("content-encoding", "snappy")];
+const V2: Headers<'static> = &[
+    ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+    ("content-encoding", "snappy"),
+];
+
+async fn send(bench: &Bench, headers: Headers<'_>, body: &[u8]) -> Answer {
+    post(bench.collector.remote_write_router(), "/api/v1/write", headers, body.to_vec()).await
+}
+
+async fn write(bench: &Bench, request: &WriteRequest) -> Answer {
+    send(bench, V1, &snappy(&request.encode_to_vec())).await
+}
+
+fn snappy(bytes: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(bytes).unwrap()
+}
+
+fn series(labels: Headers<'_>, samples: &[(i64, f64)]) -> TimeSeries {
+    TimeSeries {
+        labels: labels
+            .iter()
+            .map(|(name, value)| Label { name: (*name).into(), value: (*value).into() })
+            .collect(),
+        samples: samples
+            .iter()
+            .map(|(timestamp, value)| Sample { timestamp: *timestamp, value: *value })
+            .collect(),
+        ..TimeSeries::default()
+    }
+}
+
+fn request(timeseries: Vec<TimeSeries>) -> WriteRequest {
+    WriteRequest { timeseries, metadata: Vec::new() }
+}
+
+fn now_ms() -> i64 {
+    UnixNanos::now().millis()
+}
+
+#[tokio::test]
+async fn samples_old_and_new_are_written() {
+    let mut bench = Bench::new().await;
+    let now = now_ms();
+    let day = 86_400_000;
+    let mut first =
+        series(&[("__name__", "a"), ("b", "c"), ("empty", "")], &[(now, 1.0), (now - 3 * day, 2.0)]);
+    let label = Label { name: "trace_id".into(), value: "t".into() };
+    first.exemplars = vec![Exemplar { labels: vec![label], value: 0.5, timestamp: now }];
+    let ended = series(&[("__name__", "a"), ("b", "d")], &[(now, f64::from_bits(STALE_NAN_BITS))]);
+    let answer = write(&bench, &request(vec![first, ended])).await;
+    assert_eq!((answer.status, answer.body.len()), (StatusCode::NO_CONTENT, 0), "{}", answer.text());
+    assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), "3");
+    assert_eq!(answer.header("x-prometheus-remote-write-exemplars-written"), "1");
+    let stored = bench.stored();
+    assert_eq!(
+        stored.lines(),
+        [
+            format!("a{{b=\"c\"}} 1 @{now}"),
+            format!("a{{b=\"c\"}} 2 @{}", now - 3 * day),
+            format!("a{{b=\"d\"}} stale @{now}"),
+        ]
+    );
+    assert_eq!(stored.series[0].exemplars[0].labels.get("trace_id"), "t");
+    assert_eq!(bench.received(Protocol::RemoteWrite).items, 3);
+}
+
+#[tokio::test]
+async fn metadata_that_comes_by_itself_goes_with_the_familys_next_series() {
+    let mut bench = Bench::new().await;
+    let told = MetricMetadata {
+        r#type: MetricType::Histogram.into(),
+        metric_family_name: "h".into(),
+        help: "how long".into(),
+        unit: "s".into(),
+    };
+    let answer = write(&bench, &WriteRequest { timeseries: Vec::new(), metadata: vec![told] }).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    let bucket = || series(&[("__name__", "h_bucket"), ("le", "1")], &[(now_ms(), 1.0)]);
+    write(&bench, &request(vec![bucket()])).await;
+    let stored = bench.stored();
+    let metadata = stored.series[0].metadata.as_ref().unwrap();
+    assert_eq!(
+        (metadata.family.as_str(), metadata.kind.name(), metadata.help.as_str()),
+        ("h", "histogram", "how long")
+    );
+    write(&bench, &request(vec![bucket()])).await;
+    assert!(bench.stored().series.iter().all(|series| series.metadata.is_none()), "once is enough");
+}
+
+#[tokio::test]
+async fn native_histograms_are_written_as_classic_ones() {
+    let mut bench = Bench::new().await;
+    let now = now_ms();
+    let native = Histogram {
+        count: Some(histogram::Count::CountInt(10)),
+        sum: 42.0,
+        schema: 0,
+        zero_count: Some(histogram::ZeroCount::ZeroCountInt(1)),
+        zero_threshold: 0.001,
+        // Buckets (0.5, 1], (1, 2] and, behind a gap of one, (4, 8].
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }, BucketSpan { offset: 1, length: 1 }],
+        positive_deltas: vec![2, 1, 1],
+        timestamp: now,
+        ..Histogram::default()
+    };
+    let mut both = series(&[("__name__", "h")], &[]);
+    both.histograms = vec![native.clone()];
+    let answer = write(&bench, &request(vec![both.clone()])).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text());
+    assert_eq!(answer.header("x-prometheus-remote-write-histograms-written"), "1");
+    let expected = [("+Inf", 10), ("0.001", 1), ("0.5", 1), ("1.0", 3), ("2.0", 6), ("4.0", 6), ("8.0", 10)];
+    let mut lines: Vec<String> =
+        expected.iter().map(|(le, count)| format!("h_bucket{{le=\"{le}\"}} {count} @{now}")).collect();
+    lines.extend([format!("h_count 10 @{now}"), format!("h_sum 42 @{now}")]);
+    assert_eq!(bench.stored().lines(), lines);
+
+    for (native, words) in [
+        (Histogram { schema: 99, ..native.clone() }, "schema 99"),
+        (Histogram { positive_deltas: vec![1], ..native.clone() }, "fewer counts"),
+        (
+            Histogram { positive_spans: vec![BucketSpan { offset: 0, length: u32::MAX }], ..native.clone() },
+            "more than",
+        ),
+        (Histogram { timestamp: now + 3_600_000, ..native }, "future"),
+    ] {
+        let mut bad = both.clone();
+        bad.histograms = vec![native];
+        let answer = write(&bench, &request(vec![bad])).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn bad_series_are_named_and_the_good_ones_kept() {
+    let now = now_ms();
+    for (labels, time, words) in [
+        (vec![("b", "c")], now, "__name__"),
+        (vec![("__name__", "bad"), ("", "c")], now, "without a name"),
+        (vec![("__name__", "bad"), ("b", "c"), ("b", "d")], now, "bad{b=\"d\"} has a label twice"),
+        (vec![("__name__", "bad")], now + 3_600_000, "future"),
+    ] {
+        let mut bench = Bench::new().await;
+        let good = series(&[("__name__", "good")], &[(now, 1.0)]);
+        let answer = write(&bench, &request(vec![good, series(&labels, &[(time, 2.0)])])).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(answer.text().contains(words), "{:?} does not say {words:?}", answer.text());
+        assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), "1");
+        assert_eq!(bench.stored().lines(), [format!("good 1 @{now}")]);
+        assert_eq!(bench.received(Protocol::RemoteWrite).rejected, 1);
+    }
+}
+
+#[tokio::test]
+async fn version_2() {
+    let mut bench = Bench::new().await;
+    let now = now_ms();
+    let symbols = ["", "__name__", "a_total", "b", "c", "help text"].map(String::from).to_vec();
+    let one = v2::TimeSeries {
+        labels_refs: vec![1, 2, 3, 4],
+        samples: vec![v2::Sample { value: 1.0, timestamp: now, start_timestamp: 0 }],
+        exemplars: vec![v2::Exemplar { labels_refs: vec![3, 99], value: 1.0, timestamp: now }],
+        metadata: Some(v2::Metadata {
+            r#type: v2::metadata::MetricType::Counter.into(),
+            help_ref: 5,
+            unit_ref: 0,
+        }),
+        ..v2::TimeSeries::default()
+    };
+    let good = v2::Request { symbols: symbols.clone(), timeseries: vec![one.clone()] };
+    let answer = send(&bench, V2, &snappy(&good.encode_to_vec())).await;
+    assert_eq!(
+        (answer.status, answer.header("x-prometheus-remote-write-samples-written")),
+        (StatusCode::NO_CONTENT, "1")
+    );
+    let stored = bench.stored();
+    assert_eq!(stored.lines(), [format!("a_total{{b=\"c\"}} 1 @{now}")]);
+    let metadata = stored.series[0].metadata.as_ref().unwrap();
+    assert_eq!((metadata.family.as_str(), metadata.help.as_str()), ("a_total", "help text"));
+
+    for (refs, words) in [(vec![1, 2, 3], "odd number"), (vec![1, 77], "symbol 77")] {
+        let bad = v2::TimeSeries { labels_refs: refs, ..one.clone() };
+        let request = v2::Request { symbols: symbols.clone(), timeseries: vec![bad] };
+        let answer = send(&bench, V2, &snappy(&request.encode_to_vec())).await;
+        assert_eq!(
+            (answer.status, answer.header("x-prometheus-remote-write-samples-written")),
+            (StatusCode::BAD_REQUEST, "0")
+        );
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn bad_requests() {
+    let bench = Bench::limited(Limits { max_body_bytes: 10_000, ..Limits::default() }).await;
+    let good = snappy(&request(vec![series(&[("__name__", "a")], &[(now_ms(), 1.0)])]).encode_to_vec());
+    let bad = StatusCode::BAD_REQUEST;
+    let unsupported = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let cases: Vec<(Headers<'_>, Vec<u8>, StatusCode, &str)> = vec![
+        (V1, b"plain".to_vec(), bad, "snappy"),
+        (V1, Vec::new(), bad, "snappy"),
+        (V1, good[..good.len() - 2].to_vec(), bad, "snappy"),
+        (V1, snappy(&[0xff, 0xff]), bad, "protobuf"),
+        (V2, snappy(&[0xff, 0xff]), bad, "protobuf"),
+        (V1, snappy(&vec![0; 10_001]), StatusCode::PAYLOAD_TOO_LARGE, "10000"),
+        (&[("content-type", "application/json")], good.clone(), unsupported, "application/json"),
+        (
+            &[("content-type", "application/x-protobuf;proto=other.Message")],
+            good.clone(),
+            unsupported,
+            "other.Message",
+        ),
+        (&[("content-encoding", "gzip")], good.clone(), unsupported, "gzip"),
+    ];
+    for (index, (headers, body, status, words)) in cases.into_iter().enumerate() {
+        let answer = send(&bench, headers, &body).await;
+        assert_eq!(answer.status, status, "case {index}: {}", answer.text());
+        assert!(answer.text().contains(words), "case {index}: {:?} does not say {words:?}", answer.text());
+    }
+    // Senders that name no type are taken at their word.
+    assert_eq!(send(&bench, &[], &good).await.status, StatusCode::NO_CONTENT);
+}

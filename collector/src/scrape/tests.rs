@@ -1,1 +1,323 @@
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
 
+use axum::{Router, routing::get};
+use http::{StatusCode, header};
+use parking_lot::Mutex;
+use pharos_model::Labels;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ScrapeConfig,
+    relabel::{Relabel, relabel},
+    series::SeriesCache,
+    target::targets_of,
+};
+use crate::{
+    CollectorConfig, Protocol,
+    bench::{Bench, Stored},
+    exposition::Format,
+};
+
+fn config(yaml: &str) -> ScrapeConfig {
+    ScrapeConfig::parse(yaml, Path::new(".")).unwrap()
+}
+
+#[test]
+fn wrong_configuration_is_named() {
+    for (yaml, words) in [
+        ("scrape_configs: [{job: a}]", "job"),
+        ("scrape_configs: [{job_name: a, kubernetes_sd_configs: []}]", "kubernetes_sd_configs"),
+        ("scrape_configs: [{job_name: a, scrape_interval: 5 parsecs}]", "5 parsecs"),
+        ("scrape_configs: [{job_name: a, scrape_interval: 0}]", "scrape_interval is 0"),
+        ("scrape_configs: [{job_name: a, scrape_interval: 1s, scrape_timeout: 2s}]", "scrape_timeout"),
+        ("scrape_configs: [{job_name: a, scheme: https}]", "https"),
+        ("scrape_configs: [{job_name: a}, {job_name: a}]", "twice"),
+        ("scrape_configs: [{job_name: ''}]", "job_name"),
+        ("scrape_configs: [{job_name: a, relabel_configs: [{regex: '('}]}]", "regex"),
+        ("scrape_configs: [{job_name: a, relabel_configs: [{action: explode}]}]", "explode"),
+        ("scrape_configs: [{job_name: a, relabel_configs: [{action: hashmod, target_label: x}]}]", "modulus"),
+        ("scrape_configs: [{job_name: a, metric_relabel_configs: [{action: replace}]}]", "target_label"),
+        ("scrape_configs: [{job_name: a, body_size_limit: huge}]", "huge"),
+        ("rule_files: []", "rule_files"),
+    ] {
+        let error = ScrapeConfig::parse(yaml, Path::new(".")).unwrap_err().to_string();
+        assert!(error.contains(words), "{yaml}: {error:?} does not say {words:?}");
+    }
+    assert!(
+        config("global: {scrape_interval: 1m30s, evaluation_interval: 1m}\nscrape_configs: []").is_empty()
+    );
+}
+
+#[test]
+fn relabel_actions() {
+    let cases = [
+        ("{source_labels: [a], target_label: b}", "b=\"1\""),
+        ("{source_labels: [a, x], separator: '-', target_label: b}", "b=\"1-y\""),
+        ("{source_labels: [x], regex: 'y(.*)', target_label: b, replacement: 'got${1}$1!'}", "b=\"got!\""),
+        ("{source_labels: [x], regex: 'n.*', target_label: b}", ""),
+        ("{source_labels: [x], regex: 'y', target_label: x, replacement: ''}", "-x"),
+        ("{source_labels: [x], regex: '(.)', target_label: 'to_$1', replacement: v}", "to_y=\"v\""),
+        ("{target_label: b, replacement: fixed}", "b=\"fixed\""),
+        ("{source_labels: [a], regex: '1', action: keep}", ""),
+        ("{source_labels: [a], regex: '2', action: keep}", "dropped"),
+        ("{source_labels: [a], regex: '1|3', action: drop}", "dropped"),
+        ("{source_labels: [a], regex: '', action: drop}", ""),
+        ("{source_labels: [a], target_label: same, action: keepequal}", ""),
+        ("{source_labels: [a], target_label: x, action: keepequal}", "dropped"),
+        ("{source_labels: [a], target_label: same, action: dropequal}", "dropped"),
+        ("{source_labels: [x], target_label: b, modulus: 1000, action: hashmod}", "b=\"269\""),
+        ("{regex: 'sa(.*)', replacement: 'k_$1', action: labelmap}", "k_me=\"1\""),
+        ("{regex: 'same|x', action: labeldrop}", "-same -x"),
+        ("{regex: 'a|__name__', action: labelkeep}", "-same -x -UP"),
+        ("{source_labels: [UP], target_label: b, action: lowercase}", "b=\"éa\""),
+        ("{source_labels: [x], target_label: b, action: uppercase}", "b=\"Y\""),
+    ];
+    let base =
+        || Labels::from_pairs([("a", "1"), ("same", "1"), ("x", "y"), ("UP", "ÉA"), ("__name__", "m")]);
+    for (rule, expected) in cases {
+        let rule: Relabel = serde_saphyr::from_str(rule).unwrap_or_else(|error| panic!("{rule}: {error}"));
+        rule.check().unwrap();
+        let mut wanted = base();
+        for change in expected.split_whitespace().filter(|change| *change != "dropped") {
+            match change.strip_prefix('-') {
+                Some(gone) => wanted.remove(gone),
+                None => {
+                    let (name, value) = change.split_once('=').unwrap();
+                    wanted.set(name, value.trim_matches('"'));
+                }
+            }
+        }
+        let mut labels = base();
+        let kept = relabel(std::slice::from_ref(&rule), &mut labels);
+        assert_eq!(kept, expected != "dropped", "{rule:?}");
+        if kept {
+            assert_eq!(labels, wanted, "{rule:?}");
+        }
+    }
+}
+
+#[test]
+fn targets_after_relabelling() {
+    let config = config(
+        r"
+scrape_configs:
+  - job_name: mesh
+    metrics_path: /stats/prometheus
+    params: { format: [a, b] }
+    static_configs:
+      - targets: ['127.0.1.1:15020', '127.0.1.2:15020', 'gone:1']
+        labels: { workload: w, __meta_x: y }
+    relabel_configs:
+      - { source_labels: [__address__], regex: 'gone.*', action: drop }
+      - { source_labels: [__meta_x], target_label: from_meta }
+      - { source_labels: [__address__], regex: '127.0.1.2.*', target_label: __scrape_interval__, replacement: 5s }
+",
+    );
+    let job = &config.jobs[0];
+    let targets = targets_of(job, &job.static_groups).unwrap();
+    assert_eq!(targets.len(), 2);
+    assert_eq!(targets[0].url, "http://127.0.1.1:15020/stats/prometheus?format=a&format=b");
+    let expected = r#"{from_meta="y", instance="127.0.1.1:15020", job="mesh", workload="w"}"#;
+    assert_eq!(targets[0].labels.to_string(), expected);
+    assert_eq!((targets[0].interval.as_secs(), targets[0].timeout.as_secs()), (60, 10));
+    assert_eq!((targets[1].interval.as_secs(), targets[1].timeout.as_secs()), (5, 5));
+    assert!(targets[0].offset() < targets[0].interval);
+    assert_ne!(targets[0].offset(), targets[1].offset());
+}
+
+fn read(cache: &mut SeriesCache, yaml: &str, text: &str, time_ms: i64) -> Result<Vec<String>, String> {
+    let config = config(&format!("scrape_configs: [{{job_name: j, {yaml}}}]"));
+    let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
+    let scraped = cache.read(&config.jobs[0], &target, text, Format::Text, time_ms)?;
+    Ok(Stored { series: scraped.series, ..Stored::default() }.lines())
+}
+
+#[test]
+fn series_that_are_missing_end_and_known_ones_go_on() {
+    let mut cache = SeriesCache::default();
+    let i = r#"instance="i", job="j""#;
+    assert_eq!(
+        read(&mut cache, "", "a{x=\"1\"} 1\nb 2\nb 3\nc 4 77\n", 10),
+        Ok(vec![format!("a{{{i}, x=\"1\"}} 1 @10"), format!("b{{{i}}} 2 @10"), format!("c{{{i}}} 4 @77"),])
+    );
+    assert_eq!(
+        read(&mut cache, "", "b 5\n", 20),
+        Ok(vec![format!("a{{{i}, x=\"1\"}} stale @20"), format!("b{{{i}}} 5 @20")])
+    );
+    assert!(read(&mut cache, "", "b 6\nc oops\n", 30).is_err());
+    let ended = Stored { series: cache.end_all(30), ..Stored::default() }.lines();
+    assert_eq!(ended, [format!("b{{{i}}} stale @30")]);
+    assert_eq!(read(&mut cache, "", "b 6\n", 40), Ok(vec![format!("b{{{i}}} 6 @40")]));
+}
+
+#[test]
+fn labels_of_series_and_target_meet() {
+    for (yaml, line, expected) in [
+        ("", "a{job=\"own\"} 1", r#"a{exported_job="own", instance="i", job="j"} 1 @10"#),
+        (
+            "",
+            "a{job=\"own\",exported_job=\"x\"} 1",
+            r#"a{exported_exported_job="own", exported_job="x", instance="i", job="j"} 1 @10"#,
+        ),
+        ("honor_labels: true", "a{job=\"own\"} 1", r#"a{instance="i", job="own"} 1 @10"#),
+        ("honor_timestamps: false", "a 1 77", r#"a{instance="i", job="j"} 1 @10"#),
+        ("metric_relabel_configs: [{source_labels: [__name__], regex: a, action: drop}]", "a 1", ""),
+        ("metric_relabel_configs: [{regex: instance, action: labeldrop}]", "a 1", r#"a{job="j"} 1 @10"#),
+        (
+            "",
+            "# TYPE a histogram\na_bucket{le=\"1\"} 1",
+            r#"a_bucket{instance="i", job="j", le="1.0"} 1 @10"#,
+        ),
+        ("", "# TYPE a summary\na{quantile=\"0.50\"} 1", r#"a{instance="i", job="j", quantile="0.5"} 1 @10"#),
+    ] {
+        let lines = read(&mut SeriesCache::default(), yaml, line, 10).unwrap();
+        assert_eq!(lines.join("\n"), expected, "{yaml} {line}");
+    }
+}
+
+#[test]
+fn limits_fail_the_whole_scrape() {
+    for (yaml, text, words) in [
+        ("sample_limit: 1", "a 1\nb 2", "sample_limit"),
+        ("label_limit: 3", "a{b=\"c\"} 1", "label_limit"),
+        ("label_name_length_limit: 8", "a{bcdefghij=\"c\"} 1", "label_name_length_limit"),
+        ("label_value_length_limit: 4", "a{b=\"cdefg\"} 1", "label_value_length_limit"),
+        ("", "a{b=\"c\",b=\"d\"} 1", "twice"),
+        ("metric_relabel_configs: [{regex: __name__, action: labeldrop}]", "a 1", "without a name"),
+    ] {
+        let error = read(&mut SeriesCache::default(), yaml, text, 10).unwrap_err();
+        assert!(error.contains(words), "{yaml} {text}: {error}");
+    }
+    assert!(read(&mut SeriesCache::default(), "sample_limit: 2", "a 1\nb 2", 10).is_ok());
+}
+
+/// A target on a free port that answers with `body`, or with an error while `broken`.
+struct Exporter {
+    address: String,
+    body: Arc<Mutex<String>>,
+    broken: Arc<AtomicBool>,
+    scrapes: Arc<AtomicU32>,
+}
+
+impl Exporter {
+    async fn start(body: &str) -> Exporter {
+        let body = Arc::new(Mutex::new(body.to_string()));
+        let broken = Arc::new(AtomicBool::new(false));
+        let scrapes = Arc::new(AtomicU32::new(0));
+        let answer = {
+            let (body, broken, scrapes) = (body.clone(), broken.clone(), scrapes.clone());
+            move || async move {
+                scrapes.fetch_add(1, Ordering::Relaxed);
+                if broken.load(Ordering::Relaxed) {
+                    return Err(StatusCode::SERVICE_UNAVAILABLE);
+                }
+                let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                Ok(([(header::CONTENT_TYPE, content_type)], body.lock().clone()))
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let router = Router::new().route("/metrics", get(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Exporter { address, body, broken, scrapes }
+    }
+}
+
+/// Waits for a scrape of `instance` of which `wanted` holds.
+async fn until(bench: &mut Bench, instance: &str, wanted: impl Fn(&[String]) -> bool) -> Stored {
+    let limit = std::time::Duration::from_secs(60);
+    let scrape = async {
+        loop {
+            let stored = bench.next_stored().await;
+            let lines = stored.lines();
+            if lines.iter().any(|line| line.contains(instance)) && wanted(&lines) {
+                return stored;
+            }
+        }
+    };
+    tokio::time::timeout(limit, scrape).await.expect("the scrape that was waited for")
+}
+
+#[tokio::test]
+async fn targets_are_scraped_whatever_happens_to_others() {
+    let good = Exporter::start(
+        "# TYPE a counter\n# HELP a What it counts\na_total 3 # {trace_id=\"t\"} 1\nb 1\n# EOF\n",
+    )
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("targets.json");
+    let write = |targets: &[&str]| {
+        std::fs::write(
+            &file,
+            serde_json::json!([{"targets": targets, "labels": {"from": "file"}}]).to_string(),
+        )
+        .unwrap()
+    };
+    // Nothing listens on the second, and the third never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_address = silent.local_addr().unwrap().to_string();
+    write(&[&good.address]);
+    let yaml = format!(
+        "global: {{scrape_interval: 200ms}}\nscrape_configs: [{{job_name: mesh, scrape_timeout: 100ms, file_sd_configs: [{{files: ['*.json']}}], static_configs: [{{targets: ['127.0.0.1:9', '{silent_address}']}}]}}]"
+    );
+    let scrape = ScrapeConfig::parse(&yaml, folder.path()).unwrap();
+    let mut bench = Bench::with(CollectorConfig { scrape, ..CollectorConfig::default() }).await;
+    let shutdown = CancellationToken::new();
+    let collector = bench.collector.clone();
+    let running = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { collector.run_scraper(shutdown).await }
+    });
+    let has = |name: &'static str, end: &'static str| {
+        move |lines: &[String]| lines.iter().any(|line| line.starts_with(name) && line.contains(end))
+    };
+
+    let stored = until(&mut bench, &good.address, has("a_total{", " 3 @")).await;
+    let total = stored.series.iter().find(|series| series.labels.metric_name() == "a_total").unwrap();
+    assert_eq!(total.labels.get("from"), "file");
+    assert_eq!(total.exemplars[0].labels.get("trace_id"), "t");
+    let metadata = total.metadata.as_ref().unwrap();
+    assert_eq!(
+        (metadata.family.as_str(), metadata.kind.name(), metadata.help.as_str()),
+        ("a_total", "counter", "What it counts")
+    );
+    let lines = stored.lines();
+    for report in ["up{", "scrape_samples_scraped{", "scrape_series_added{"] {
+        assert!(lines.iter().any(|line| line.starts_with(report)), "{report} {lines:?}");
+    }
+    until(&mut bench, &silent_address, has("up{", " 0 @")).await;
+    until(&mut bench, "127.0.0.1:9", has("up{", " 0 @")).await;
+    let targets = bench.collector.targets();
+    assert_eq!(targets.len(), 3);
+    let error = |url: &str| {
+        let target = targets.iter().find(|target| target.url.contains(url)).unwrap();
+        target.last_scrape.as_ref().and_then(|last| last.error.clone()).unwrap_or_default()
+    };
+    assert_eq!(error(&good.address), "");
+    assert!(error(&silent_address).contains("no answer within 100ms"));
+    assert!(error("127.0.0.1:9/").contains("onnect"));
+
+    *good.body.lock() = "b 2\n# EOF\n".into();
+    until(&mut bench, &good.address, has("a_total{", " stale @")).await;
+    good.broken.store(true, Ordering::Relaxed);
+    let stored = until(&mut bench, &good.address, has("up{", " 0 @")).await;
+    assert!(has("b{", " stale @")(&stored.lines()), "{:?}", stored.lines());
+    good.broken.store(false, Ordering::Relaxed);
+    until(&mut bench, &good.address, has("b{", " 2 @")).await;
+    write(&[]);
+    let stored = until(&mut bench, &good.address, has("up{", " stale @")).await;
+    assert!(has("b{", " stale @")(&stored.lines()), "{:?}", stored.lines());
+    let scrapes = good.scrapes.load(Ordering::Relaxed);
+    until(&mut bench, &silent_address, has("up{", " 0 @")).await;
+    assert_eq!(good.scrapes.load(Ordering::Relaxed), scrapes, "a target that is gone is not scraped");
+    assert!(bench.received(Protocol::Scrape).items > 0);
+
+    shutdown.cancel();
+    running.await.unwrap();
+}
