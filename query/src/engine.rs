@@ -1,0 +1,174 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::RwLock;
+use pharos_model::UnixNanos;
+use pharos_storage::Storage;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::{graph::Inventory, sql::SqlEngine};
+
+/// What queries may take, and what the server tells of itself. `EngineConfig::default()` has Prometheus' limits.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub version: String,
+    /// Told by `/api/v1/status/config`, where Kiali reads its shortest window.
+    pub scrape_interval: Duration,
+    /// Told by `/api/v1/status/runtimeinfo`, where Kiali reads its longest window.
+    pub retention: Option<Duration>,
+    /// Told by `/api/v1/status/flags`.
+    pub flags: BTreeMap<String, String>,
+    pub promql_timeout: Duration,
+    pub promql_lookback: Duration,
+    /// PromQL queries that run at once; further ones wait for their turn.
+    pub promql_concurrency: usize,
+    pub promql_max_samples: usize,
+    /// Series that one selector may match.
+    pub promql_max_series: usize,
+    pub sql_timeout: Duration,
+    /// Rows of an answer; what comes after is cut off.
+    pub sql_max_rows: usize,
+    pub sql_memory_bytes: usize,
+    /// SQL queries that run at once.
+    pub sql_concurrency: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            scrape_interval: Duration::from_secs(15),
+            retention: None,
+            flags: BTreeMap::new(),
+            promql_timeout: Duration::from_secs(120),
+            promql_lookback: Duration::from_secs(300),
+            promql_concurrency: 20,
+            promql_max_samples: 50_000_000,
+            promql_max_series: 1_000_000,
+            sql_timeout: Duration::from_secs(60),
+            sql_max_rows: 10_000,
+            sql_memory_bytes: 128 << 20,
+            sql_concurrency: 4,
+        }
+    }
+}
+
+/// What the server adds to `/api/v1/status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ServerStatus {
+    pub listeners: Vec<Listener>,
+    pub received: Vec<Received>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Listener {
+    pub name: String,
+    pub address: String,
+}
+
+/// Items that came in by one protocol.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Received {
+    pub protocol: String,
+    pub items: u64,
+    pub rejected: u64,
+    pub last_unix_ms: Option<i64>,
+}
+
+type StatusSource = Arc<dyn Fn() -> ServerStatus + Send + Sync>;
+
+/// Answers queries over one storage. A handle: clones share everything.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    storage: Storage,
+    config: EngineConfig,
+    started: (Instant, UnixNanos),
+    inventory: RwLock<Arc<Inventory>>,
+    status: RwLock<Option<StatusSource>>,
+    promql_permits: Arc<Semaphore>,
+    sql: SqlEngine,
+}
+
+impl Engine {
+    pub fn new(storage: Storage, config: EngineConfig) -> Engine {
+        Engine(Arc::new(Inner {
+            started: (Instant::now(), UnixNanos::now()),
+            inventory: RwLock::default(),
+            status: RwLock::new(None),
+            promql_permits: Arc::new(Semaphore::new(config.promql_concurrency.max(1))),
+            sql: SqlEngine::new(storage.clone(), &config),
+            storage,
+            config,
+        }))
+    }
+
+    /// Lets the server tell of its listeners and of what it received.
+    pub fn set_status_source(&self, source: impl Fn() -> ServerStatus + Send + Sync + 'static) {
+        *self.0.status.write() = Some(Arc::new(source));
+    }
+
+    /// Kubernetes' view, which telemetry lacks.
+    pub fn set_inventory(&self, inventory: Inventory) {
+        *self.0.inventory.write() = Arc::new(inventory);
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.0.storage
+    }
+
+    pub(crate) fn config(&self) -> &EngineConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn sql(&self) -> &SqlEngine {
+        &self.0.sql
+    }
+
+    pub(crate) fn inventory(&self) -> Arc<Inventory> {
+        self.0.inventory.read().clone()
+    }
+
+    pub(crate) fn server_status(&self) -> ServerStatus {
+        let source = self.0.status.read().clone();
+        source.map(|source| source()).unwrap_or_default()
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.0.started.0.elapsed()
+    }
+
+    pub(crate) fn started(&self) -> UnixNanos {
+        self.0.started.1
+    }
+
+    pub(crate) fn promql_permits(&self) -> Arc<Semaphore> {
+        self.0.promql_permits.clone()
+    }
+}
+
+/// Tells blocking work that nobody waits for it any more: set when dropped, as axum does with the handler of a
+/// client that went away.
+#[derive(Default)]
+pub(crate) struct CancelOnDrop(Arc<AtomicBool>);
+
+impl CancelOnDrop {
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

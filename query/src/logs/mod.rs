@@ -1,0 +1,5 @@
+//! Access logs: filter, page through, follow.
+
+mod access_logs;
+pub(crate) mod api;
+mod filter;

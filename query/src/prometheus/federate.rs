@@ -1,0 +1,60 @@
+//! `/federate?match[]=…`: the current value of series in the text format, with its time.
+
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+use pharos_model::{Labels, METRIC_NAME, SeriesId, TimeRange, UnixNanos, is_stale};
+use pharos_promql::format_float;
+
+use super::{labels::selectors, respond::ApiError};
+use crate::{Engine, params::Params};
+
+/// The last sample of each series within the lookback, unless it has ended, grouped by metric name. A series
+/// without `instance` gets an empty one, so that the scraping Prometheus does not put its own there.
+pub(crate) async fn federate(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
+    let selectors = selectors(params)?;
+    let now_ms = UnixNanos::now().millis();
+    let lookback_ms = i64::try_from(engine.config().promql_lookback.as_millis()).unwrap_or(i64::MAX);
+    let first_ms = now_ms.saturating_sub(lookback_ms).saturating_add(1);
+    let range = TimeRange::new(UnixNanos::from_millis(first_ms), UnixNanos::from_millis(now_ms + 1));
+    let mut series: BTreeMap<SeriesId, Arc<Labels>> = BTreeMap::new();
+    for matchers in selectors {
+        series.extend(engine.storage().select_series(&matchers, range, engine.config().promql_max_series)?);
+    }
+    let mut series: Vec<(SeriesId, Arc<Labels>)> = series.into_iter().collect();
+    series.sort_by(|a, b| (a.1.metric_name(), &a.1).cmp(&(b.1.metric_name(), &b.1)));
+    let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
+    let columns = engine.storage().read_samples(&ids, first_ms, now_ms).await?;
+    let mut columns = columns.into_iter().peekable();
+    let mut text = String::new();
+    let mut current = String::new();
+    for (id, labels) in &series {
+        let Some(column) = columns.next_if(|column| column.id == *id) else { continue };
+        let (Some(time_ms), Some(value)) = (column.times_ms.last(), column.values.last()) else { continue };
+        if is_stale(*value) {
+            continue;
+        }
+        if current != labels.metric_name() {
+            current = labels.metric_name().to_string();
+            let _ = writeln!(text, "# TYPE {current} untyped");
+        }
+        write_series(&mut text, labels);
+        let _ = writeln!(text, " {} {time_ms}", format_float(*value));
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+fn write_series(text: &mut String, labels: &Labels) {
+    text.push_str(labels.metric_name());
+    text.push('{');
+    let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+    let instance = (!labels.contains("instance")).then_some(("instance", ""));
+    for (index, (name, value)) in own.chain(instance).enumerate() {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = write!(text, "{}{name}=\"{value}\"", if index > 0 { "," } else { "" });
+    }
+    text.push('}');
+}

@@ -1,0 +1,111 @@
+//! `/series`, `/labels`, `/label/<name>/values`, `/metadata`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::response::Response;
+use pharos_model::LabelMatcher;
+use pharos_promql::parse_selector;
+use serde_json::{Value, json};
+
+use super::{
+    query::result_limit,
+    respond::{ApiError, Notes, success},
+    times::range,
+};
+use crate::{Engine, params::Params};
+
+/// Selectors of one request.
+const MAX_SELECTORS: usize = 100;
+
+/// The selectors of `match[]`, as matchers. None at all gives an empty list.
+pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<LabelMatcher>>, ApiError> {
+    let texts: Vec<&str> = params.all("match[]").collect();
+    if texts.len() > MAX_SELECTORS {
+        return Err(ApiError::bad_data(format!(
+            "invalid parameter \"match[]\": more than {MAX_SELECTORS} selectors"
+        )));
+    }
+    texts
+        .into_iter()
+        .map(|text| {
+            let selector = parse_selector(text).map_err(|error| ApiError::of_parameter("match[]", &error))?;
+            Ok(selector.matchers.iter().map(|matcher| matcher.condition().clone()).collect())
+        })
+        .collect()
+}
+
+/// Without selectors every series counts.
+fn selectors_or_all(params: &Params) -> Result<Vec<Vec<LabelMatcher>>, ApiError> {
+    let mut selectors = selectors(params)?;
+    if selectors.is_empty() {
+        selectors.push(Vec::new());
+    }
+    Ok(selectors)
+}
+
+fn limited<T>(all: BTreeSet<T>, limit: usize) -> (Vec<T>, Notes) {
+    let is_truncated = all.len() > limit;
+    (all.into_iter().take(limit).collect(), Notes::truncated(is_truncated))
+}
+
+pub(crate) fn names(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
+    let (range, limit) = (range(params)?, result_limit(params)?);
+    let mut names = BTreeSet::new();
+    for matchers in selectors_or_all(params)? {
+        names.extend(engine.storage().label_names(&matchers, range)?);
+    }
+    let (names, notes) = limited(names, limit);
+    Ok(success(names, &notes))
+}
+
+pub(crate) fn values(engine: &Engine, name: &str, params: &Params) -> Result<Response, ApiError> {
+    if name.is_empty() {
+        return Err(ApiError::bad_data("invalid label name: \"\""));
+    }
+    let (range, limit) = (range(params)?, result_limit(params)?);
+    let mut values = BTreeSet::new();
+    for matchers in selectors_or_all(params)? {
+        values.extend(engine.storage().label_values(name, &matchers, range)?);
+    }
+    let (values, notes) = limited(values, limit);
+    Ok(success(values, &notes))
+}
+
+pub(crate) fn series(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
+    let (range, limit) = (range(params)?, result_limit(params)?);
+    let selectors = selectors(params)?;
+    if selectors.is_empty() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let mut found = BTreeSet::new();
+    for matchers in selectors {
+        let series = engine.storage().select_series(&matchers, range, engine.config().promql_max_series)?;
+        found.extend(series.into_iter().map(|(_, labels)| labels));
+    }
+    let (series, notes) = limited(found, limit);
+    let series: Vec<BTreeMap<&str, &str>> = series.iter().map(|labels| labels.iter().collect()).collect();
+    Ok(success(series, &notes))
+}
+
+pub(crate) fn metadata(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
+    let limit = result_limit(params)?;
+    let per_metric = match params.i64("limit_per_metric")? {
+        Some(limit) if limit > 0 => usize::try_from(limit).unwrap_or(usize::MAX),
+        _ => usize::MAX,
+    };
+    let mut families: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for metadata in engine.storage().metadata(params.text("metric")) {
+        if families.len() >= limit && !families.contains_key(&metadata.family) {
+            continue;
+        }
+        let entries = families.entry(metadata.family).or_default();
+        if entries.len() < per_metric {
+            entries.push(json!({
+                "type": metadata.kind.name(),
+                "help": metadata.help,
+                "unit": metadata.unit,
+            }));
+        }
+    }
+    Ok(success(families, &Notes::default()))
+}

@@ -1,0 +1,175 @@
+//! `/api/v1/query` and `/api/v1/query_range`.
+
+use std::time::{Duration, Instant};
+
+use axum::response::Response;
+use pharos_model::UnixNanos;
+use pharos_promql::{EvalError, Evaluation, Expr, Limits, Query, Value, evaluate, parse};
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use super::{
+    respond::{ApiError, Notes, query_result},
+    source::StorageSource,
+    times::{duration_ms, time_ms},
+};
+use crate::{Engine, engine::CancelOnDrop, params::Params};
+
+/// Points a series may have.
+const MAX_POINTS: i64 = 11_000;
+
+pub(crate) async fn instant(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
+    let at = time_ms(params, "time")?.unwrap_or_else(|| UnixNanos::now().millis());
+    run(engine, params, Times { start_ms: at, end_ms: at, step_ms: 0 }).await
+}
+
+pub(crate) async fn range(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
+    let required = |name: &str, value: Option<i64>| {
+        value.ok_or_else(|| ApiError::bad_data(format!("invalid parameter {name:?}: parameter is required")))
+    };
+    let start_ms = required("start", time_ms(params, "start")?)?;
+    let end_ms = required("end", time_ms(params, "end")?)?;
+    let step_ms = required("step", duration_ms(params, "step")?)?;
+    if end_ms < start_ms {
+        return Err(ApiError::bad_data(
+            "invalid parameter \"end\": end timestamp must not be before start time",
+        ));
+    }
+    if step_ms <= 0 {
+        return Err(ApiError::bad_data(
+            "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
+        ));
+    }
+    if (end_ms - start_ms) / step_ms > MAX_POINTS {
+        return Err(ApiError::bad_data(format!(
+            "exceeded maximum resolution of {MAX_POINTS} points per timeseries. Try decreasing the query resolution (?step=XX)"
+        )));
+    }
+    run(engine, params, Times { start_ms, end_ms, step_ms }).await
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    start_ms: i64,
+    end_ms: i64,
+    step_ms: i64,
+}
+
+async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response, ApiError> {
+    let began = Instant::now();
+    let text = params.get("query").unwrap_or("");
+    let expr = parse(text).map_err(|error| ApiError::of_parameter("query", &error))?;
+    let limit = result_limit(params)?;
+    let config = engine.config();
+    let timeout = match duration_ms(params, "timeout")? {
+        Some(ms) if ms > 0 => Duration::from_millis(ms.unsigned_abs()).min(config.promql_timeout),
+        _ => config.promql_timeout,
+    };
+    let lookback_ms = match duration_ms(params, "lookback_delta")? {
+        Some(ms) if ms > 0 => ms,
+        _ => i64::try_from(config.promql_lookback.as_millis()).unwrap_or(i64::MAX),
+    };
+    let deadline = began + timeout;
+    let permit = tokio::time::timeout(timeout, engine.promql_permits().acquire_owned());
+    let permit = permit
+        .await
+        .map_err(|_| ApiError::timeout("query timed out in expression queue"))?
+        .map_err(ApiError::internal)?;
+    let prepared = began.elapsed();
+    let cancel = CancelOnDrop::default();
+    let job = Job {
+        source: StorageSource::new(
+            engine.storage().clone(),
+            Handle::current(),
+            config.promql_max_series,
+            cancel.flag(),
+        ),
+        expr,
+        times,
+        lookback_ms,
+        max_samples: config.promql_max_samples,
+        deadline,
+    };
+    let flag = cancel.flag();
+    let evaluation = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        job.evaluate(&flag)
+    })
+    .await
+    .map_err(|_| ApiError::internal("the query's evaluation broke off"))??;
+    let Evaluation { value, annotations, stats } = evaluation;
+    let (value, is_truncated) = truncated(value, limit);
+    let mut notes = Notes {
+        warnings: annotations.warnings.into_iter().collect(),
+        infos: annotations.infos.into_iter().collect(),
+    };
+    notes.warnings.extend(Notes::truncated(is_truncated).warnings);
+    let stats = params.text("stats").map(|_| {
+        let (whole, waited) = (began.elapsed().as_secs_f64(), prepared.as_secs_f64());
+        json!({
+            "timings": {
+                "evalTotalTime": whole - waited,
+                "resultSortTime": 0,
+                "queryPreparationTime": 0,
+                "innerEvalTime": whole - waited,
+                "execQueueTime": waited,
+                "execTotalTime": whole,
+            },
+            "samples": {
+                "totalQueryableSamples": stats.samples_read,
+                "samplesRead": stats.samples_read,
+                "peakSamples": stats.peak_samples,
+            },
+        })
+        .to_string()
+    });
+    Ok(query_result(value, &notes, stats))
+}
+
+struct Job {
+    source: StorageSource,
+    expr: Expr,
+    times: Times,
+    lookback_ms: i64,
+    max_samples: usize,
+    deadline: Instant,
+}
+
+impl Job {
+    fn evaluate(&self, cancel: &std::sync::atomic::AtomicBool) -> Result<Evaluation, ApiError> {
+        let Times { start_ms, end_ms, step_ms } = self.times;
+        let query =
+            Query { lookback_ms: self.lookback_ms, ..Query::range(&self.expr, start_ms, end_ms, step_ms) };
+        let limits =
+            Limits { max_samples: self.max_samples, deadline: Some(self.deadline), cancel: Some(cancel) };
+        evaluate(&query, &self.source, &limits).map_err(|error| match error {
+            EvalError::Source(_) if self.source.had_too_many_series() => ApiError::execution(error),
+            error => error.into(),
+        })
+    }
+}
+
+/// 0 is no limit.
+pub(crate) fn result_limit(params: &Params) -> Result<usize, ApiError> {
+    match params.i64("limit")? {
+        None | Some(0) => Ok(usize::MAX),
+        Some(limit) => usize::try_from(limit)
+            .map_err(|_| ApiError::bad_data("invalid parameter \"limit\": limit must be non-negative")),
+    }
+}
+
+fn truncated(value: Value, limit: usize) -> (Value, bool) {
+    match value {
+        Value::Vector(mut samples) => {
+            let is_more = samples.len() > limit;
+            samples.truncate(limit);
+            (Value::Vector(samples), is_more)
+        }
+        Value::Matrix(mut series) => {
+            let is_more = series.len() > limit;
+            series.truncate(limit);
+            (Value::Matrix(series), is_more)
+        }
+        other => (other, false),
+    }
+}

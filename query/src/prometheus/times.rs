@@ -1,0 +1,83 @@
+//! Times and durations as Prometheus' API takes and gives them.
+
+use jiff::Timestamp;
+use pharos_model::{TimeRange, UnixNanos};
+
+use crate::params::{ParamError, Params};
+
+/// Unix seconds with a fraction, or RFC 3339; milliseconds since 1970.
+pub(crate) fn parse_time_ms(name: &str, text: &str) -> Result<i64, ParamError> {
+    let wrong = || ParamError::new(name, format!("cannot parse {text:?} to a valid timestamp"));
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = (seconds * 1_000.0).round();
+        // Prometheus' own bounds are those of its time type; ±292 million years are not needed.
+        return if ms.abs() < 9.2e15 { Ok(ms as i64) } else { Err(wrong()) };
+    }
+    let time: Timestamp = text.replace(' ', "+").parse().map_err(|_| wrong())?;
+    Ok(time.as_millisecond())
+}
+
+pub(crate) fn time_ms(params: &Params, name: &str) -> Result<Option<i64>, ParamError> {
+    params.text(name).map(|text| parse_time_ms(name, text)).transpose()
+}
+
+/// Seconds with a fraction, or a Prometheus duration; milliseconds.
+pub(crate) fn duration_ms(params: &Params, name: &str) -> Result<Option<i64>, ParamError> {
+    let Some(text) = params.text(name) else { return Ok(None) };
+    let wrong = || ParamError::new(name, format!("cannot parse {text:?} to a valid duration"));
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = seconds * 1_000.0;
+        return if ms.abs() < 9.2e15 { Ok(Some(ms as i64)) } else { Err(wrong()) };
+    }
+    pharos_promql::parse_duration_ms(text).map(Some).map_err(|_| wrong())
+}
+
+/// `start` to `end`, both inclusive; all of time where they are left out.
+pub(crate) fn range(params: &Params) -> Result<TimeRange, ParamError> {
+    let start = time_ms(params, "start")?.map_or(UnixNanos::MIN, UnixNanos::from_millis);
+    let end = time_ms(params, "end")?
+        .map_or(UnixNanos::MAX, |end_ms| UnixNanos::from_millis(end_ms.saturating_add(1)));
+    if end <= start {
+        return Err(ParamError::new("end", "end timestamp must not be before start time"));
+    }
+    Ok(TimeRange::new(start, end))
+}
+
+/// Unix seconds; three decimals unless whole.
+pub(crate) fn write_time(out: &mut String, time_ms: i64) {
+    use std::fmt::Write;
+    let (seconds, ms) = (time_ms / 1_000, (time_ms % 1_000).unsigned_abs());
+    let sign = if time_ms < 0 && seconds == 0 { "-" } else { "" };
+    // Writing to a string can't fail.
+    let _ = match ms {
+        0 => write!(out, "{sign}{seconds}"),
+        ms => write!(out, "{sign}{seconds}.{ms:03}"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_rfc_3339() {
+        for (text, ms) in [
+            ("1435781430.781", Some(1_435_781_430_781)),
+            ("1435781430", Some(1_435_781_430_000)),
+            ("2015-07-01T20:10:30.781Z", Some(1_435_781_430_781)),
+            ("2015-07-01T22:10:30+02:00", Some(1_435_781_430_000)),
+            ("yesterday", None),
+            ("NaN", None),
+            ("1e30", None),
+        ] {
+            assert_eq!(parse_time_ms("time", text).ok(), ms, "{text}");
+        }
+        for (ms, text) in
+            [(1_435_781_430_781, "1435781430.781"), (5_000, "5"), (-500, "-0.500"), (1_010, "1.010")]
+        {
+            let mut out = String::new();
+            write_time(&mut out, ms);
+            assert_eq!(out, text);
+        }
+    }
+}

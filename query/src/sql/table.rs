@@ -1,0 +1,175 @@
+//! A table of the storage as DataFusion sees it: Parquet files and the head's batches, at one moment.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use datafusion::{
+    arrow::datatypes::SchemaRef,
+    catalog::{Session, TableProvider},
+    common::{DFSchema, Result, ScalarValue},
+    datasource::{
+        TableType,
+        listing::PartitionedFile,
+        memory::MemorySourceConfig,
+        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+        source::DataSourceExec,
+    },
+    error::DataFusionError,
+    execution::object_store::ObjectStoreUrl,
+    logical_expr::{Between, BinaryExpr, Expr, Operator, TableProviderFilterPushDown, utils::conjunction},
+    physical_plan::{ExecutionPlan, empty::EmptyExec, union::UnionExec},
+};
+use pharos_model::{TimeRange, UnixNanos};
+use pharos_storage::{Storage, Table, TableSnapshot};
+
+pub(super) struct StorageTable {
+    storage: Storage,
+    table: Table,
+}
+
+impl StorageTable {
+    pub(super) fn new(storage: Storage, table: Table) -> StorageTable {
+        StorageTable { storage, table }
+    }
+}
+
+impl fmt::Debug for StorageTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StorageTable({})", self.table.name())
+    }
+}
+
+#[async_trait]
+impl TableProvider for StorageTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Files, row groups and pages are left out by the filters; DataFusion filters what remains.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let range = time_range(filters);
+        let snapshot = self
+            .storage
+            .snapshot(self.table, range)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        if !snapshot.files.is_empty() {
+            plans.push(files_plan(&snapshot, state, projection, filters, limit)?);
+        }
+        if !snapshot.head.is_empty() {
+            let head = [snapshot.head.clone()];
+            plans.push(MemorySourceConfig::try_new_exec(&head, self.schema(), projection.cloned())?);
+        }
+        match plans.len() {
+            0 => {
+                let schema = match projection {
+                    Some(columns) => Arc::new(self.schema().project(columns)?),
+                    None => self.schema(),
+                };
+                Ok(Arc::new(EmptyExec::new(schema)))
+            }
+            1 => plans.pop().ok_or_else(|| DataFusionError::Internal("a plan is missing".into())),
+            _ => UnionExec::try_new(plans),
+        }
+    }
+}
+
+fn files_plan(
+    snapshot: &TableSnapshot,
+    state: &dyn Session,
+    projection: Option<&Vec<usize>>,
+    filters: &[Expr],
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let url = ObjectStoreUrl::parse("pharos://tables")?;
+    state.runtime_env().register_object_store(url.as_ref(), snapshot.object_store.clone());
+    let mut source = ParquetSource::new(snapshot.schema.clone()).with_enable_page_index(true);
+    if let Some(filter) = conjunction(filters.to_vec()) {
+        let schema = DFSchema::try_from(snapshot.schema.clone())?;
+        source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
+    }
+    let files = snapshot.files.iter().map(|file| {
+        // The file stays on disk for as long as something holds it.
+        PartitionedFile::new(file.path.as_ref(), file.size_bytes).with_extension(file.clone())
+    });
+    let groups = FileGroup::new(files.collect()).split_files(state.config().target_partitions());
+    let config = FileScanConfigBuilder::new(url, Arc::new(source))
+        .with_file_groups(groups)
+        .with_projection_indices(projection.cloned())?
+        .with_limit(limit)
+        .build();
+    Ok(DataSourceExec::from_data_source(config))
+}
+
+/// What the filters say of the column `time`, rounded outwards.
+fn time_range(filters: &[Expr]) -> TimeRange {
+    let mut range = TimeRange::ALL;
+    filters.iter().for_each(|filter| narrow(filter, &mut range));
+    range
+}
+
+fn narrow(filter: &Expr, range: &mut TimeRange) {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            narrow(left, range);
+            narrow(right, range);
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (op, time) = match (is_time(left), literal_ns(right), is_time(right), literal_ns(left)) {
+                (true, Some(time), ..) => (Some(*op), time),
+                (_, _, true, Some(time)) => (op.swap(), time),
+                _ => return,
+            };
+            match op {
+                Some(Operator::Gt | Operator::GtEq) => range.start = range.start.max(UnixNanos(time)),
+                Some(Operator::Lt | Operator::LtEq) => range.end = range.end.min(after(time)),
+                Some(Operator::Eq) => {
+                    range.start = range.start.max(UnixNanos(time));
+                    range.end = range.end.min(after(time));
+                }
+                _ => {}
+            }
+        }
+        Expr::Between(Between { expr, negated: false, low, high }) if is_time(expr) => {
+            if let (Some(low), Some(high)) = (literal_ns(low), literal_ns(high)) {
+                range.start = range.start.max(UnixNanos(low));
+                range.end = range.end.min(after(high));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The column has microseconds, so a time includes the nanoseconds that follow it.
+fn after(time_ns: i64) -> UnixNanos {
+    UnixNanos(time_ns).plus_nanos(1_000)
+}
+
+fn is_time(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(column) if column.name == "time")
+}
+
+fn literal_ns(expr: &Expr) -> Option<i64> {
+    let Expr::Literal(value, _) = expr else { return None };
+    match value {
+        ScalarValue::TimestampSecond(Some(time), _) => time.checked_mul(1_000_000_000),
+        ScalarValue::TimestampMillisecond(Some(time), _) => time.checked_mul(1_000_000),
+        ScalarValue::TimestampMicrosecond(Some(time), _) => time.checked_mul(1_000),
+        ScalarValue::TimestampNanosecond(Some(time), _) => Some(*time),
+        _ => None,
+    }
+}

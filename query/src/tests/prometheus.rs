@@ -1,0 +1,202 @@
+use axum::{body::Body, http::Request};
+use pharos_model::{Exemplar, Labels, MetricKind, MetricMetadata, Sample, TimeSeries, stale_nan};
+use pharos_storage::Batch;
+use serde_json::{Value, json};
+
+use super::{Bench, query_string, recent_minute_s};
+
+/// Two counters over ten minutes, 1/s and 3/s, and a series that ended.
+async fn bench() -> (Bench, i64) {
+    let bench = Bench::new().await;
+    let now_s = recent_minute_s();
+    for (pod, rate) in [("a", 1.0), ("b", 3.0)] {
+        let labels = Labels::from_pairs([("__name__", "requests_total"), ("pod", pod), ("app", "x \"y\"")]);
+        bench
+            .append_counter(labels, (now_s - 600..=now_s).step_by(15), |t| rate * (t - now_s + 600) as f64)
+            .await;
+    }
+    let labels = Labels::from_pairs([("__name__", "ended"), ("instance", "i")]);
+    bench
+        .append_counter(labels, [now_s - 30, now_s - 15].into_iter(), |t| {
+            if t == now_s - 15 { stale_nan() } else { 1.0 }
+        })
+        .await;
+    (bench, now_s)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_answer_by_get_and_by_form() {
+    let (bench, now_s) = bench().await;
+    let time = now_s.to_string();
+    let query = query_string([
+        ("query", "round(sum(rate(requests_total [300s])) by (pod) > 0, 0.001)"),
+        ("time", &time),
+    ]);
+    let want = json!({
+        "status": "success",
+        "data": {
+            "resultType": "vector",
+            "result": [
+                { "metric": { "pod": "a" }, "value": [now_s, "1"] },
+                { "metric": { "pod": "b" }, "value": [now_s, "3"] },
+            ],
+        },
+    });
+    assert_eq!(bench.get(&format!("/api/v1/query?{query}")).await.1, want);
+    assert_eq!(bench.post("/api/v1/query", "application/x-www-form-urlencoded", query).await.1, want);
+    let (start, end) = ((now_s - 60).to_string(), now_s.to_string());
+    let query = query_string([
+        ("query", "requests_total{pod=\"a\"}"),
+        ("start", &start),
+        ("end", &end),
+        ("step", "30s"),
+    ]);
+    let (_, body) = bench.get(&format!("/api/v1/query_range?{query}")).await;
+    assert_eq!(
+        body["data"]["result"][0]["values"],
+        json!([[now_s - 60, "540"], [now_s - 30, "570"], [now_s, "600"]])
+    );
+    assert_eq!(body["data"]["resultType"], "matrix");
+    let scalar = bench.get("/api/v1/query?query=1%2B1&time=4").await.1;
+    assert_eq!(scalar["data"], json!({ "resultType": "scalar", "result": [4, "2"] }));
+    let text = bench.get("/api/v1/query?query=%22a%22&time=4.5").await.1;
+    assert_eq!(text["data"], json!({ "resultType": "string", "result": [4.500, "a"] }));
+    let none = bench.get("/api/v1/query?query=nothing").await.1;
+    assert_eq!(none["data"]["result"], json!([]));
+    let query = query_string([("query", "requests_total"), ("time", &time), ("limit", "1")]);
+    let (_, body) = bench.get(&format!("/api/v1/query?{query}")).await;
+    assert_eq!(body["data"]["result"].as_array().map(Vec::len), Some(1));
+    assert_eq!(body["warnings"], json!(["results truncated due to limit"]));
+    // A gauge-like name under rate gets a hint.
+    let (_, body) = bench.get("/api/v1/query?query=rate(ended[5m])&stats=true").await;
+    assert!(body["data"]["stats"]["samples"].is_object(), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_have_prometheus_form() {
+    let (bench, _) = bench().await;
+    let check = async |uri: &str, status: u16, kind: &str, message: &str| {
+        let (got, body) = bench.get(uri).await;
+        assert_eq!(
+            (got.as_u16(), &body["status"], &body["errorType"]),
+            (status, &json!("error"), &json!(kind)),
+            "{uri}: {body}"
+        );
+        assert!(body["error"].as_str().unwrap_or("").contains(message), "{uri}: {body}");
+    };
+    check("/api/v1/query?query=sum(", 400, "bad_data", "parse error").await;
+    check("/api/v1/query", 400, "bad_data", "no expression").await;
+    check("/api/v1/query?query=up&time=noon", 400, "bad_data", "\"noon\"").await;
+    check("/api/v1/query?query=up&limit=-1", 400, "bad_data", "non-negative").await;
+    check("/api/v1/query_range?query=up&start=0&end=1&step=0", 400, "bad_data", "zero or negative").await;
+    check("/api/v1/query_range?query=up&start=2&end=1&step=1", 400, "bad_data", "before start").await;
+    check("/api/v1/query_range?query=up&start=0&end=100000&step=1", 400, "bad_data", "11000 points").await;
+    check("/api/v1/query_range?query=up&end=1&step=1", 400, "bad_data", "\"start\"").await;
+    check("/api/v1/series", 400, "bad_data", "match[]").await;
+    check("/api/v1/series?match[]=%7B%7D", 400, "bad_data", "match[]").await;
+    check("/api/v1/labels?match[]=a%7B", 400, "bad_data", "parse error").await;
+    let many = query_string([("query", "requests_total + on(app) requests_total")]);
+    check(&format!("/api/v1/query?{many}"), 422, "execution", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_series_and_metadata() {
+    let (bench, now_s) = bench().await;
+    let data = async |uri: &str| bench.get(uri).await.1["data"].clone();
+    assert_eq!(data("/api/v1/labels").await, json!(["__name__", "app", "instance", "pod"]));
+    assert_eq!(data("/api/v1/labels?match[]=ended").await, json!(["__name__", "instance"]));
+    assert_eq!(
+        data("/api/v1/label/__name__/values?start=0&end=99999999999").await,
+        json!(["ended", "requests_total"])
+    );
+    assert_eq!(
+        data("/api/v1/label/pod/values?match[]=requests_total%7Bpod!%3D%22a%22%7D").await,
+        json!(["b"])
+    );
+    assert_eq!(data("/api/v1/label/none/values").await, json!([]));
+    let (_, body) = bench.get("/api/v1/labels?limit=2").await;
+    assert_eq!((body["data"].as_array().map(Vec::len), body["warnings"].is_array()), (Some(2), true));
+    let series = data("/api/v1/series?match[]=requests_total&match[]=ended").await;
+    assert_eq!(
+        series,
+        json!([
+            { "__name__": "ended", "instance": "i" },
+            { "__name__": "requests_total", "app": "x \"y\"", "pod": "a" },
+            { "__name__": "requests_total", "app": "x \"y\"", "pod": "b" },
+        ])
+    );
+    let labels = Labels::from_pairs([("__name__", "latency_bucket"), ("le", "1")]);
+    bench
+        .append(Batch::Samples(vec![TimeSeries {
+            labels,
+            samples: vec![Sample { time_ms: now_s * 1_000, value: 1.0 }],
+            exemplars: vec![Exemplar {
+                labels: Labels::from_pairs([("trace_id", "abc")]),
+                time_ms: now_s * 1_000,
+                value: 0.5,
+            }],
+            metadata: Some(MetricMetadata {
+                family: "latency".into(),
+                kind: MetricKind::Histogram,
+                help: "How long.".into(),
+                unit: "seconds".into(),
+            }),
+        }]))
+        .await;
+    assert_eq!(
+        data("/api/v1/metadata").await,
+        json!({ "latency": [{ "type": "histogram", "help": "How long.", "unit": "seconds" }] })
+    );
+    assert_eq!(
+        data("/api/v1/query_exemplars?query=rate(latency_bucket%5B5m%5D)").await,
+        json!([{
+            "seriesLabels": { "__name__": "latency_bucket", "le": "1" },
+            "exemplars": [{ "labels": { "trace_id": "abc" }, "value": "0.5", "timestamp": now_s as f64 }],
+        }])
+    );
+}
+
+/// What an unmodified Kiali asks of the server itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_what_kiali_needs() {
+    let (bench, _) = bench().await;
+    let data = async |uri: &str| bench.get(uri).await.1["data"].clone();
+    let config = data("/api/v1/status/config").await;
+    assert!(config["yaml"].as_str().unwrap_or("").contains("scrape_interval: 15s"), "{config}");
+    assert_eq!(data("/api/v1/status/runtimeinfo").await["storageRetention"], "100y");
+    assert_eq!(data("/api/v1/status/buildinfo").await["version"], "3.14.0");
+    assert_eq!(data("/api/v1/status/flags").await, json!({}));
+    assert_eq!(data("/api/v1/status/tsdb").await["headStats"]["numSeries"], 3);
+    assert_eq!(
+        data("/api/v1/status/tsdb").await["seriesCountByMetricName"][0],
+        json!({ "name": "requests_total", "value": 2 })
+    );
+    for probe in ["/-/healthy", "/-/ready"] {
+        assert_eq!(bench.get(probe).await.0, 200);
+    }
+    let (status, own) = bench.get("/api/v1/status").await;
+    assert_eq!(status, 200);
+    let samples = own["tables"].as_array().into_iter().flatten().find(|table| table["name"] == "samples");
+    assert_eq!(samples.map(|table| &table["rows"]), Some(&json!(84)), "{own}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn federation_gives_the_current_value_with_its_time() {
+    let (bench, now_s) = bench().await;
+    let request = Request::get("/federate?match[]=%7B__name__%3D~%22.%2B%22%7D")
+        .body(Body::empty())
+        .expect("a request");
+    let (status, text) = bench.text(request).await;
+    assert_eq!(status, 200);
+    let time_ms = now_s * 1_000;
+    assert_eq!(
+        text,
+        format!(
+            "# TYPE requests_total untyped\n\
+             requests_total{{app=\"x \\\"y\\\"\",pod=\"a\",instance=\"\"}} 600 {time_ms}\n\
+             requests_total{{app=\"x \\\"y\\\"\",pod=\"b\",instance=\"\"}} 1800 {time_ms}\n"
+        )
+    );
+    let (status, body) = bench.get("/federate?match[]=a%7B").await;
+    assert_eq!((status.as_u16(), &body["errorType"]), (400, &Value::from("bad_data")));
+}
