@@ -20,7 +20,7 @@ class Refusal extends Error {
 }
 
 const KEYS = {
-  service: (row, value) => like(row.destinationService, value),
+  service: (row, value) => [1, 2, 5].some((parts) => like(row.destinationService.split(".").slice(0, parts).join("."), value)),
   source: (row, value) => like(row.sourceWorkload, value),
   dest: (row, value) => like(row.destinationWorkload, value),
   ns: (row, value) => like(row.destinationNamespace, value) || like(row.sourceNamespace, value),

@@ -34,6 +34,13 @@ const KEYS: [where: string, keys: [key: string, does: string][]][] = [
       ["[ ]", "fold, unfold all"],
     ],
   ],
+  [
+    "Logs",
+    [
+      ["l", "live tail on, off"],
+      ["↑ ↓", "previous, next row"],
+    ],
+  ],
 ];
 
 export function HelpDialog({ close }: { close: () => void }) {

@@ -181,4 +181,5 @@ export function drawLabels(
 /** One sentence for each node, for the hover title and screen readers. */
 export const describeNode = (node: GraphNode): string =>
   `${node.title} ${node.subtitle}, ${node.health}, ${compact(node.rateIn)} requests per second in` +
-  (node.errorShareIn > 0 ? `, ${percent(node.errorShareIn)} of them failed` : "");
+  (node.errorShareIn > 0 ? `, ${percent(node.errorShareIn)} of them failed` : "") +
+  (node.config.length > 0 ? `; Istio: ${node.config.join(", ")}` : "");

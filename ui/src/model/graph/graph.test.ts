@@ -156,6 +156,6 @@ describe("the traffic of an edge elsewhere", () => {
   });
   test("log filter", () => {
     expect(edgeFilter(node("a"), node("b"))).toBe("source:a-v1 dest:b-v1");
-    expect(edgeFilter(node("a"), node("s", { kind: "service", service: "reviews" }))).toBe("source:a-v1 service:reviews*");
+    expect(edgeFilter(node("a"), node("s", { kind: "service", service: "reviews" }))).toBe("source:a-v1 service:reviews.bookinfo");
   });
 });

@@ -63,8 +63,7 @@ export function trafficQueries(labels: string, rateWindowS: number, protocol: st
 function endTerms(node: GraphNode, side: "source" | "dest"): string[] {
   switch (node.kind) {
     case "service":
-      // The row names the service in full; the graph by its first part.
-      return [term("service", `${node.service}*`)];
+      return [term("service", node.service.includes(".") || node.namespace === "unknown" ? node.service : `${node.service}.${node.namespace}`)];
     case "namespace":
       return side === "dest" ? [term("ns", node.namespace)] : [];
     case "unknown":

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type LayoutInput, layoutCompound } from "./compound";
 import { crossings } from "./ordering";
+import { layoutBetween } from "./tween";
 
 const SIZE = { width: 120, height: 50 };
 
@@ -107,6 +108,14 @@ describe("layered layout", () => {
     expect(overlapsIn(nodes)).toEqual([]);
     expect(Object.keys(nodes)).toHaveLength(9);
   });
+});
+
+test("on the way between two layouts, nodes lie between, new ones where they belong", () => {
+  const from = layoutCompound(input([["a", "b"]]));
+  const to = layoutCompound(input([["a", "c"], ["a", "b"]]));
+  expect(layoutBetween(from, to, 0).nodes.a).toEqual(from.nodes.a);
+  expect(layoutBetween(from, to, 0).nodes.c).toEqual(to.nodes.c);
+  expect(layoutBetween(from, to, 1)).toEqual(to);
 });
 
 test("crossings are counted per pair of edges", () => {

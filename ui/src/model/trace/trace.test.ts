@@ -37,11 +37,12 @@ function row(more: Partial<AccessLogRow>): AccessLogRow {
     sourceNamespace: "", sourceApp: "", sourceVersion: "", sourcePrincipal: "", sourceWorkload: "",
     destinationNamespace: "", destinationApp: "", destinationVersion: "", destinationPrincipal: "", destinationWorkload: "", destinationService: "",
     authority: "", protocol: "", responseCodeDetails: "", routeName: "", upstreamCluster: "", upstreamHost: "",
+    connectionTerminationDetails: "", upstreamTransportFailureReason: "", securityPolicy: "",
     requestId: "", traceId: "", spanId: "", userAgent: "",
   };
   return {
     ...empty, timeUnixUs: 0, durationUs: 10, reporter: "source", method: "GET", path: "/", responseCode: 200, responseFlags: "-",
-    requestBytes: 0, responseBytes: 0, ...more,
+    requestBytes: 0, responseBytes: 0, grpcStatus: null, upstreamAttempts: 1, ...more,
   };
 }
 

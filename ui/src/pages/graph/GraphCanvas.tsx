@@ -1,18 +1,20 @@
 /** Puts a `GraphView` into the page: layout, keys, tooltip, and the hook that tests look through. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { isDark } from "../../app/preferences";
+import { isDark, reducedMotion } from "../../app/preferences";
 import { useKeys } from "../../app/keyboard";
 import { GraphView, type ViewOptions } from "../../graph/GraphView";
 import { describeNode } from "../../graph/drawNodes";
 import type { Selection } from "../../graph/emphasis";
 import { labelLines, labelRoom } from "../../graph/labels";
-import { LayoutKeeper } from "../../graph/layoutKeeper";
+import { type Arrangement, LayoutKeeper } from "../../graph/layoutKeeper";
 import { nodeSize } from "../../graph/measure";
 import { neighbourTowards } from "../../graph/neighbour";
 import { type Scene, buildScene } from "../../graph/scene";
 import { exposeForTests } from "../../graph/testHook";
 import { type BoxOptions, boxTree } from "../../model/graph/boxes";
 import { type MeshGraph, nameOf } from "../../model/graph/meshGraph";
+import type { LayoutResult } from "../../model/layout/compound";
+import { layoutBetween } from "../../model/layout/tween";
 import { Icon } from "../../widgets/Icon";
 
 interface Props {
@@ -27,6 +29,9 @@ interface Props {
 }
 
 const PAN_STEP_PX = 80;
+/** A new layout is reached in this time, in graphs small enough to follow. */
+const MOVE_MS = 250;
+const MAX_MOVING_NODES = 300;
 const FONT = 'Inter, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
 
 export function GraphCanvas(props: Props) {
@@ -40,41 +45,55 @@ export function GraphCanvas(props: Props) {
   latest.current = props;
 
   useEffect(() => {
-    const shown = new GraphView(host.current!, props.options, {
+    const drawn = new GraphView(host.current!, props.options, {
       select: (selection) => latest.current.onSelect(selection),
       open: (selection) => latest.current.onOpen(selection),
       hover: (selection, at) => setHint(hintFor(latest.current.graph, selection, at)),
     });
-    view.current = shown;
-    const hide = exposeForTests(shown);
+    view.current = drawn;
+    const hide = exposeForTests(drawn);
     return () => {
       hide();
-      shown.destroy();
+      drawn.destroy();
       keeper.close();
     };
   }, []);
 
   const key = `${props.arrangement}|${props.boxes.byNamespace}|${props.boxes.byApp}|${labelRoom(props.options.labels)}`;
-  const shownKey = useRef("");
+  const shown = useRef<{ key: string; layout: LayoutResult } | null>(null);
   useEffect(() => {
     let stale = false;
+    let frame = 0;
     const { graph, boxes } = props;
     const tree = boxTree(graph.nodes, boxes);
     const sizes = Object.fromEntries(graph.nodes.map((node) => [node.id, nodeSize(node, FONT)]));
     const edges = graph.edges.map(({ id, source, target }) => ({ id, source, target }));
     const input = { root: tree.root, sizes, edges, labelRoom: labelRoom(props.options.labels) };
-    const show = ({ layout, sizes }: Pick<Parameters<typeof buildScene>[0], "layout" | "sizes">) => {
+    const place = (layout: LayoutResult, placed: typeof sizes) => {
+      const built = buildScene({ nodes: graph.nodes, edges: graph.edges, boxes: tree.boxes, layout, sizes: placed });
+      view.current?.setScene(built, shown.current?.key !== key);
+      return built;
+    };
+    const show = ({ layout, sizes: placed, tookMs }: Arrangement) => {
       if (stale) return;
-      const built = buildScene({ nodes: graph.nodes, edges: graph.edges, boxes: tree.boxes, layout, sizes });
-      view.current?.setScene(built, shownKey.current !== key);
-      shownKey.current = key;
-      setScene(built);
+      const before = shown.current;
+      const moves = tookMs !== null && before?.key === key && graph.nodes.length <= MAX_MOVING_NODES && !reducedMotion.peek();
+      const started = performance.now();
+      const step = () => {
+        const share = moves ? Math.min(1, (performance.now() - started) / MOVE_MS) : 1;
+        const built = place(moves ? layoutBetween(before.layout, layout, share) : layout, placed);
+        if (share < 1) frame = requestAnimationFrame(step);
+        else setScene(built);
+        shown.current = { key, layout };
+      };
+      step();
     };
     const kept = keeper.recall(key, input);
     if (kept) show(kept);
     else void keeper.arrange(key, input).then(show);
     return () => {
       stale = true;
+      cancelAnimationFrame(frame);
     };
   }, [props.graph, key, turn]);
 

@@ -7,6 +7,14 @@ const LINES = [
   ["tcp", "TCP", ""],
 ] as const;
 
+const BADGES = [
+  ["gateway", "M-4 4v-5l4-3 4 3v5M-1.500.500h3"],
+  ["virtual service: routing, shifting, mirroring", "M-4 0h3l4.500-3M-1 0l4.500 3"],
+  ["fault injection", "M1-5-3.200.8h2.800L-1 5l4.200-5.800H.4z"],
+  ["request timeout", "M0-4a4 4 0 1 0 .01 0M0-2.400V0l1.800 1"],
+  ["circuit breaker", "M-4.500 1.500h3L2-2M1.500 1.500h3"],
+] as const;
+
 export function Legend() {
   return (
     <details class="legend-box">
@@ -46,6 +54,15 @@ export function Legend() {
           </svg>
           mutual TLS; open: only in part
         </li>
+        {BADGES.map(([words, path]) => (
+          <li key={words}>
+            <svg width="34" height="18" viewBox="-17 -9 34 18" aria-hidden="true">
+              <circle r="8" class="legend-shape" />
+              <path d={path} fill="none" stroke="var(--text-muted)" stroke-width="1.300" />
+            </svg>
+            {words}
+          </li>
+        ))}
       </ul>
     </details>
   );

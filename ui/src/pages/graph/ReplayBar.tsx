@@ -31,7 +31,9 @@ export function ReplayBar({ oldestUnixS, close }: { oldestUnixS: number | null; 
   // The past does not move while it is looked at.
   const [nowS, setNowS] = useState(() => Math.floor(Date.now() / 1000));
   const storedS = oldestUnixS === null ? 900 : nowS - oldestUnixS;
-  const [reachS, setReachS] = useState<number>(() => REACHES.find(([reach]) => reach >= storedS)?.[0] ?? 604_800);
+  // Until a person chooses, the track reaches as far back as there is data.
+  const [chosenS, setReachS] = useState<number | null>(null);
+  const reachS = chosenS ?? REACHES.find(([reach]) => reach >= storedS)?.[0] ?? 604_800;
   const [speed, setSpeed] = useState<number>(10);
   const [playing, setPlaying] = useState(false);
   const { durationS, endUnixS } = timeWindow.value;
