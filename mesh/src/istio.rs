@@ -10,12 +10,12 @@ mod virtual_service;
 
 pub use destination_rule::{
     ConnectionPool, ConsistentHash, DestinationRule, HashCookie, HttpPool, LoadBalancer, OutlierDetection,
-    PortTrafficPolicy, SimpleLb, Subset, TcpPool, TrafficPolicy,
+    PortTrafficPolicy, SimpleLb, Subset, TcpPool, TrafficPolicy, Warmup,
 };
 pub use gateway::{Gateway, GatewayServer, ServerTls};
 pub use scalar::{DurationText, StringMatch};
 pub use service_entry::{ServiceEntry, ServiceEntryEndpoint, ServiceEntryPort};
-pub use sidecar::{EgressListener, Sidecar, TrafficPolicyMode};
+pub use sidecar::{EgressListener, Sidecar, TrafficPolicyMode, WorkloadSelector};
 pub use virtual_service::{
     Abort, CorsPolicy, Delay, Delegate, Destination, DirectResponse, Fault, HeaderOperations, Headers,
     HttpMatch, HttpRoute, MirrorPolicy, Percent, PortSelector, Redirect, RegexRewrite, ResponseBody, Retries,

@@ -13,6 +13,8 @@ mod object;
 mod registry;
 mod route;
 mod table;
+#[cfg(test)]
+mod test_paths;
 mod validate;
 mod yaml;
 

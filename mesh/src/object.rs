@@ -185,3 +185,6 @@ fn typed<T: DeserializeOwned>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

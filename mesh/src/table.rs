@@ -353,3 +353,6 @@ impl<'m> Scope<'m> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //! change what a proxy does. Each rule yields the field's path and a sentence.
 
 use crate::istio::{
-    DestinationRule, Fault, Gateway, HttpRoute, Percent, ServiceEntry, StringMatch, VirtualService,
+    DestinationRule, Fault, Gateway, HttpRoute, Percent, ServiceEntry, StringMatch, TrafficPolicy,
+    VirtualService,
 };
 use crate::object::Spec;
 
@@ -177,9 +178,27 @@ fn destination_rule(spec: &DestinationRule, faults: &mut Faults) {
     if spec.host.is_empty() {
         fault(faults, "spec.host", "must not be empty");
     }
+    if let Some(policy) = &spec.traffic_policy {
+        traffic_policy(policy, "spec.trafficPolicy", faults);
+    }
     for (i, subset) in spec.subsets.iter().enumerate() {
         if subset.name.is_empty() {
             fault(faults, format!("spec.subsets[{i}].name"), "must not be empty");
+        }
+        if let Some(policy) = &subset.traffic_policy {
+            traffic_policy(policy, &format!("spec.subsets[{i}].trafficPolicy"), faults);
+        }
+    }
+}
+
+fn traffic_policy(policy: &TrafficPolicy, at: &str, faults: &mut Faults) {
+    if let Some(warmup) = policy.load_balancer.as_ref().and_then(|lb| lb.warmup) {
+        let at = format!("{at}.loadBalancer.warmup");
+        if warmup.minimum_percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            fault(faults, format!("{at}.minimumPercent"), "must be from 0 to 100");
+        }
+        if warmup.aggression.is_some_and(|aggression| aggression < 1.0) {
+            fault(faults, format!("{at}.aggression"), "must be at least 1");
         }
     }
 }
@@ -196,11 +215,50 @@ fn gateway(spec: &Gateway, faults: &mut Faults) {
 }
 
 fn service_entry(spec: &ServiceEntry, faults: &mut Faults) {
+    let resolution = spec.resolution.as_deref().unwrap_or("NONE");
     if spec.hosts.is_empty() {
         fault(faults, "spec.hosts", "must not be empty");
     }
-    if spec.workload_selector.is_some() && !spec.endpoints.is_empty() {
-        fault(faults, "spec.endpoints", "cannot be combined with workloadSelector");
+    for (i, host) in spec.hosts.iter().enumerate() {
+        if host == "*" {
+            fault(faults, format!("spec.hosts[{i}]"), "hostname cannot be wildcard");
+        }
+    }
+    if let Some(selector) = &spec.workload_selector {
+        if !spec.endpoints.is_empty() {
+            fault(faults, "spec.endpoints", "only one of workloadSelector or endpoints can be set");
+        }
+        if selector.labels.values().any(|value| value.contains('*')) {
+            fault(faults, "spec.workloadSelector.labels", "wildcard is not supported in selector");
+        }
+    }
+    for (i, address) in spec.addresses.iter().enumerate() {
+        if address.contains('/') && !matches!(resolution, "NONE" | "STATIC") {
+            let message = "CIDR addresses are allowed only for NONE/STATIC resolution types";
+            fault(faults, format!("spec.addresses[{i}]"), message);
+        }
+    }
+    for (i, port) in spec.ports.iter().enumerate() {
+        let before = || spec.ports.iter().take(i);
+        if before().any(|other| other.name == port.name) {
+            fault(faults, format!("spec.ports[{i}].name"), format!("`{}` is there twice", port.name));
+        }
+        if before().any(|other| other.number == port.number) {
+            fault(faults, format!("spec.ports[{i}].number"), "port number cannot be duplicated");
+        }
+        if port.number == 0 || port.target_port == Some(0) {
+            fault(faults, format!("spec.ports[{i}]"), "port must be between 1-65535");
+        }
+    }
+    match resolution {
+        "NONE" if !spec.endpoints.is_empty() => {
+            fault(faults, "spec.endpoints", "NONE mode cannot set endpoints");
+        }
+        "DNS_ROUND_ROBIN" if spec.endpoints.len() > 1 => {
+            fault(faults, "spec.endpoints", "DNS_ROUND_ROBIN mode cannot have multiple endpoints");
+        }
+        "NONE" | "STATIC" | "DNS" | "DNS_ROUND_ROBIN" | "DYNAMIC_DNS" => {}
+        other => fault(faults, "spec.resolution", format!("`{other}` is not a resolution")),
     }
 }
 

@@ -105,7 +105,11 @@ fn parse_with<T: DeserializeOwned>(
     })
     .map_err(|error| {
         let line = error.location().map_or(0, |at| at.line() as usize + document.lines_before);
-        let message = error.without_snippet().to_string();
+        let mut message = error.without_snippet().to_string();
+        // The place within the document would only confuse beside the place in the file.
+        if let Some(own_place) = message.rfind(" at line ") {
+            message.truncate(own_place);
+        }
         ConfigError {
             file: file.to_owned(),
             document: document.number,

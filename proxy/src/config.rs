@@ -1,45 +1,7 @@
 //! Settings of one proxy process: one YAML file, unknown keys are errors with their place.
 //!
 //! ```yaml
-//! node:                                   # who this proxy speaks for
-//!   workload: productpage-v1
-//!   namespace: bookinfo
-//!   labels: { app: productpage, version: v1 }
-//!   serviceAccount: bookinfo-productpage  # default: default
-//!   clusterId: Kubernetes                 # default: Kubernetes
-//!   meshId: cluster.local                 # default: the trust domain
-//!   instance: productpage-v1-0            # pod name; default: the workload's name
-//!   ip: 127.0.1.1                         # for the node id; default: of the first listener
-//! inbound:                                # sidecar: what comes in for the app, one entry per port
-//!   - listen: 127.0.1.1:15006
-//!     app: 127.0.1.1:9080                 # where the app itself listens
-//!     service: productpage.bookinfo.svc.cluster.local
-//!     port: 9080                          # the service's port; default: the port of `app`
-//!     protocol: auto                      # auto (what the client speaks), http1 or http2
-//! outbound:                               # sidecar: where the app sends its own requests;
-//!   - listen: 127.0.1.1:15001             # the Host header says to whom: `Host: reviews:9080`
-//!     port: 9080                          # service port meant; default: that of Host, or 80
-//! gateway: []                             # ingress gateway instead of inbound and outbound:
-//! #  - listen: 127.0.0.10:8080
-//! #    port: 80                           # port.number of the Gateway's server it stands for
-//! admin:
-//!   listen: 127.0.1.1:15020               # /stats/prometheus, /healthz/ready
-//! mesh:
-//!   configDir: istio                      # Istio YAML (*.yaml, *.yml); relative to this file, watched
-//!   registry: registry.yaml               # services and endpoints; relative to this file, watched
-//!   domain: cluster.local                 # default
-//!   rootNamespace: istio-system           # default
-//!   outboundTrafficPolicy: ALLOW_ANY      # or REGISTRY_ONLY; default ALLOW_ANY
-//! telemetry:                              # all optional; what is absent is not sent
-//!   accessLog:
-//!     address: http://127.0.0.1:4317      # Envoy ALS, gRPC
-//!     logName: http_envoy_accesslog       # default
-//!   tracing:
-//!     otlp: { address: "http://127.0.0.1:4317" }                # OTLP gRPC, or
-//!     zipkin: { url: "http://127.0.0.1:9411/api/v2/spans" }     # Zipkin v2 JSON; one of the two
-//!     samplingPercent: 100                # default 100; a decision that came in is kept
-//!     extract: [b3, w3c]                  # default: B3 first, then W3C
-//!     inject: [b3, w3c]                   # default: both
+#![doc = include_str!("../proxy.example.yaml")]
 //! ```
 //!
 //! The registry's format is described at [`pharos_mesh::Registry`]'s module.
@@ -279,5 +241,36 @@ impl Config {
 
     pub fn is_gateway(&self) -> bool {
         !self.gateway.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../proxy.example.yaml");
+
+    #[test]
+    fn the_example_is_a_valid_file() {
+        let config = Config::parse("example", EXAMPLE).unwrap();
+        assert_eq!(config.inbound[0].app.port(), 9080);
+        assert!(config.telemetry.tracing.otlp.is_some() && !config.is_gateway());
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_place() {
+        for (from, to, field, words) in [
+            ("workload:", "worklaod:", "node", "worklaod"),
+            ("samplingPercent: 100", "samplingPercent: 101", "telemetry.tracing.samplingPercent", "0 to 100"),
+            ("listen: 127.0.1.1:15006", "listen: here", "inbound[0].listen", "socket address"),
+            ("extract: [b3, w3c]", "extract: [jaeger]", "telemetry.tracing.extract[0]", "jaeger"),
+            ("# zipkin:", "zipkin:", "telemetry.tracing", "one of them"),
+            ("admin:", "admins:", "", "admins"),
+        ] {
+            assert!(EXAMPLE.contains(from), "{from}");
+            let error = Config::parse("p.yaml", &EXAMPLE.replace(from, to)).unwrap_err();
+            assert!(error.field.starts_with(field), "{error}");
+            assert!(error.to_string().starts_with("p.yaml") && error.message.contains(words), "{error}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::trace::{self, Context, Incoming as IncomingTrace};
 use bytes::Bytes;
 use http::header::{HOST, ORIGIN, SERVER, VARY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pharos_mesh::{AbortStatus, Action, Cors, Decision, FaultPolicy, Forward, RequestView, Route, Target};
 use pharos_model::ResponseFlag;
@@ -341,8 +341,6 @@ impl Exchange {
         finish_response_headers(&record, &mut head.headers);
         record.details = "via_upstream".into();
         record.respond(head.status, &head.headers);
-        // Each hop has its own version.
-        head.version = Version::HTTP_11;
         let mut response = Response::new(ResponseBody::upstream(body, lease, record, deadline));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;

@@ -56,8 +56,20 @@ pub struct LoadBalancer {
     pub consistent_hash: Option<ConsistentHash>,
     pub locality_lb_setting: Option<Value>,
     pub warmup_duration_secs: Option<DurationText>,
-    pub warmup: Option<Value>,
+    pub warmup: Option<Warmup>,
     pub zone_aware_lb_setting: Option<Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Warmup {
+    pub duration: DurationText,
+    /// 0 to 100, default 10.
+    #[serde(default)]
+    pub minimum_percent: Option<f64>,
+    /// At least 1, default 1.
+    #[serde(default)]
+    pub aggression: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -1,8 +1,8 @@
 //! `networking.istio.io` ServiceEntry.
 
+use super::sidecar::WorkloadSelector;
 use crate::{Labels, Protocol};
 use serde::Deserialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct ServiceEntry {
     /// `NONE` (default), `STATIC`, `DNS`, `DNS_ROUND_ROBIN` or `DYNAMIC_DNS`.
     pub resolution: Option<String>,
     pub endpoints: Vec<ServiceEntryEndpoint>,
-    pub workload_selector: Option<Value>,
+    pub workload_selector: Option<WorkloadSelector>,
     pub export_to: Vec<String>,
     pub subject_alt_names: Vec<String>,
 }
