@@ -76,9 +76,7 @@ fn typed(value: &Value, types: &mut &[u8]) -> Value {
         Some(INT) => text.parse().ok().map(Value::Int),
         Some(DOUBLE) => text.parse().ok().map(Value::Double),
         Some(BYTES) => bytes_of_hex(text).map(Value::Bytes),
-        Some(WHOLE) => {
-            read_length(types).and_then(|length| take(types, length)).and_then(|whole| decode(whole))
-        }
+        Some(WHOLE) => read_length(types).and_then(|length| take(types, length)).and_then(decode),
         _ => None,
     };
     read.unwrap_or_else(|| Value::String(text.to_string()))
@@ -86,7 +84,7 @@ fn typed(value: &Value, types: &mut &[u8]) -> Value {
 
 fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);

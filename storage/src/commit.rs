@@ -105,13 +105,6 @@ impl Committer {
     pub(crate) fn run(mut self) {
         loop {
             match self.commands.recv_timeout(IDLE) {
-                Ok(Command::Append { batch, weight, reply }) => {
-                    if let Some(command) = self.commit(batch, weight, reply) {
-                        if self.control(command) {
-                            return;
-                        }
-                    }
-                }
                 Ok(command) => {
                     if self.control(command) {
                         return;

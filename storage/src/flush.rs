@@ -6,6 +6,8 @@ use std::{
 };
 
 use arrow::array::RecordBatch;
+use hashbrown::HashSet;
+use object_store::path::Path;
 use pharos_model::TimeRange;
 use tokio::sync::Mutex;
 
@@ -105,17 +107,38 @@ impl Flusher {
         }
         self.read_back(&files).await?;
         let change = Change { add: files, through_segment: Some(generation.segment), ..Change::default() };
-        if let Err(error) = log.commit(&change).await {
+        self.commit(&mut **log, table, &change).await
+    }
+
+    /// Changes which files a table has, in its log and then for readers.
+    pub(crate) async fn replace(&self, table: Table, change: &Change) -> Result<(), StorageError> {
+        let mut log = self.logs[table.index()].lock().await;
+        self.commit(&mut **log, table, change).await
+    }
+
+    async fn commit(
+        &self,
+        log: &mut dyn TableLog,
+        table: Table,
+        change: &Change,
+    ) -> Result<(), StorageError> {
+        if let Err(error) = log.commit(change).await {
             // It may have happened nevertheless; the log itself knows.
             log.reload().await?;
-            if log.through_segment().await? < Some(generation.segment) {
+            let live: HashSet<Path> = log.files().await?.iter().map(|file| file.path.clone()).collect();
+            let added = change.add.iter().all(|file| live.contains(&file.path));
+            let removed = change.remove.iter().all(|file| !live.contains(&file.path));
+            if !(added && removed) {
                 return Err(error);
             }
         }
         let mut state = self.shared.state.write();
         let known = state.table_mut(table);
-        Arc::make_mut(&mut known.files).extend(change.add);
-        known.flushed_through = Some(generation.segment);
+        let files = Arc::make_mut(&mut known.files);
+        let removed: HashSet<&Path> = change.remove.iter().map(|file| &file.path).collect();
+        files.retain(|file| !removed.contains(&file.path));
+        files.extend(change.add.iter().cloned());
+        known.flushed_through = known.flushed_through.max(change.through_segment);
         Ok(())
     }
 
@@ -162,4 +185,12 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Ok(done) => done,
         Err(error) => Err(StorageError::DataDir(error.to_string())),
     }
+}
+
+/// Runs a future that decodes or encodes much on a thread where blocking hurts nobody.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StorageError>> + Send + 'static,
+) -> Result<T, StorageError> {
+    let runtime = tokio::runtime::Handle::current();
+    blocking(move || runtime.block_on(work)).await
 }

@@ -9,6 +9,7 @@
 mod attribute_types;
 mod columns;
 mod commit;
+mod compact;
 mod config;
 mod decode;
 mod derive;

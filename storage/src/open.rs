@@ -43,6 +43,7 @@ const RESEND_WINDOW: Duration = Duration::from_secs(10 * 60);
 pub(crate) struct Opened {
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) committer: std::thread::JoinHandle<()>,
     pub(crate) flusher: Flusher,
 }
 
@@ -54,6 +55,9 @@ pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<O
     let mut tables: [TableFiles; Table::ALL.len()] = Default::default();
     for table in Table::ALL {
         let log = DeltaLog::open(object_store.clone(), table).await?;
+        if log.is_new() {
+            refuse_orphans(&*disk, table)?;
+        }
         tables[table.index()] =
             TableFiles { files: Arc::new(log.files().await?), flushed_through: log.through_segment().await? };
         logs.push(Mutex::new(Box::new(log)));
@@ -98,12 +102,12 @@ pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<O
     let (identities, segment) = committer.await?;
     let (commands, receiver) = mpsc::channel();
     let committer = Committer::new(shared.clone(), receiver, identities, segment);
-    std::thread::Builder::new()
+    let committer = std::thread::Builder::new()
         .name("pharos-commit".to_string())
         .spawn(move || committer.run())
         .map_err(|error| StorageError::io(&shared.config.data_dir, error))?;
     let flusher = Flusher { shared: shared.clone(), logs };
-    Ok(Opened { shared, commands, flusher })
+    Ok(Opened { shared, commands, committer, flusher })
 }
 
 /// What a crash left of files that never got their name.
@@ -114,6 +118,17 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<(), StorageError> {
         }
     }
     Ok(())
+}
+
+/// Files whose log is gone would otherwise look like leftovers.
+fn refuse_orphans(disk: &dyn Disk, table: Table) -> Result<(), StorageError> {
+    let files = disk.list(table.name()).map_err(|error| StorageError::io(table.name(), error))?;
+    match files.iter().find(|(path, _)| path.ends_with(".parquet") && !path.contains("/_delta_log/")) {
+        None => Ok(()),
+        Some((path, _)) => {
+            Err(StorageError::DataDir(format!("{path} is there, but {}/_delta_log is not", table.name())))
+        }
+    }
 }
 
 async fn load_series(shared: &Shared) -> Result<(), StorageError> {

@@ -86,6 +86,11 @@ pub(crate) fn sorted_by_day(
     }
 }
 
+/// The UTC day of an instant, counted from 1970.
+pub(crate) fn day_of(time: UnixNanos) -> i64 {
+    time.micros().div_euclid(MICROS_PER_DAY)
+}
+
 /// `2026-11-21`, as in the path of the partition.
 fn date_of_day(day: i64) -> String {
     let days = i32::try_from(day).unwrap_or(0);
@@ -131,11 +136,6 @@ impl FileWriter {
         }
         self.rows += batch.num_rows() as u64;
         Ok(self.writer.write(batch)?)
-    }
-
-    /// Bytes that the file has so far, and those that its open row group takes in memory.
-    pub(crate) fn bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
     /// Returns when the file is durable under its name.

@@ -1,4 +1,6 @@
 use std::{
+    fs::{File, TryLockError},
+    path::Path,
     sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
@@ -7,7 +9,7 @@ use futures::TryStreamExt;
 use hashbrown::HashMap;
 use pharos_model::{Edge, Exemplar, LabelMatcher, Labels, MetricMetadata, SeriesId, TimeRange};
 use tokio::{
-    sync::{broadcast, oneshot},
+    sync::{Mutex, broadcast, oneshot},
     task::JoinHandle,
 };
 
@@ -16,6 +18,7 @@ use crate::{
     TableSnapshot,
     columns::from_batch,
     commit::Command,
+    compact::{self, Compactor},
     disk::{Disk, LocalDisk},
     open::{Opened, open},
     read::read_samples,
@@ -32,17 +35,38 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Storage {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    compactor: Arc<Mutex<Compactor>>,
     background: Arc<Background>,
 }
 
 /// Work that goes on until the last handle is gone.
 struct Background {
     tasks: Vec<JoinHandle<()>>,
+    committer: Option<std::thread::JoinHandle<()>>,
+    /// Released when nothing of ours writes any more.
+    _lock: Option<File>,
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        // The last sender is gone by now, which is what it waits for.
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+    }
+}
+
+/// Keeps a second process out of the directory.
+fn lock(data_dir: &Path) -> Result<File, StorageError> {
+    let path = data_dir.join("LOCK");
+    let file = File::create(&path).map_err(|error| StorageError::io(&path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(StorageError::DataDir(format!("{} is in use by another process", data_dir.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(StorageError::io(path, error)),
     }
 }
 
@@ -51,14 +75,25 @@ impl Storage {
     pub async fn open(config: StorageConfig) -> Result<Storage, StorageError> {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| StorageError::io(&config.data_dir, error))?;
+        let lock = lock(&config.data_dir)?;
         let disk = Arc::new(LocalDisk::new(&config.data_dir));
-        Storage::open_on(config, disk).await
+        Storage::open_on(config, disk, Some(lock)).await
     }
 
-    pub(crate) async fn open_on(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<Storage, StorageError> {
-        let Opened { shared, commands, flusher } = open(config, disk).await?;
-        let background = Background { tasks: vec![tokio::spawn(flusher.run())] };
-        Ok(Storage { shared, commands, background: Arc::new(background) })
+    pub(crate) async fn open_on(
+        config: StorageConfig,
+        disk: Arc<dyn Disk>,
+        lock: Option<File>,
+    ) -> Result<Storage, StorageError> {
+        let Opened { shared, commands, committer, flusher } = open(config, disk).await?;
+        let compactor = Arc::new(Mutex::new(Compactor::new(flusher.clone())));
+        let tasks = vec![tokio::spawn(flusher.run()), tokio::spawn(compact::run(compactor.clone()))];
+        Ok(Storage {
+            shared,
+            commands,
+            compactor,
+            background: Arc::new(Background { tasks, committer: Some(committer), _lock: lock }),
+        })
     }
 
     /// Stores a batch. When this returns, its rows are as durable as configured, and the next snapshot has them.
@@ -208,6 +243,11 @@ impl Storage {
         }
     }
 
+    /// Merges, drops and removes the files that are due, as the storage does by itself every 20 seconds.
+    pub async fn compact(&self) -> Result<(), StorageError> {
+        self.compactor.lock().await.round().await
+    }
+
     /// Writes everything to files and stops. Appends fail from then on; readers may go on.
     pub async fn close(&self) -> Result<(), StorageError> {
         let flushed = self.flush().await;
@@ -216,6 +256,8 @@ impl Storage {
         if self.commands.send(Command::Stop { reply }).is_ok() {
             let _ = answer.await;
         }
+        // A merge that has begun comes to its end.
+        let _round = self.compactor.lock().await;
         self.background.tasks.iter().for_each(JoinHandle::abort);
         flushed
     }

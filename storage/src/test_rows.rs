@@ -40,10 +40,10 @@ pub(crate) fn span(number: u64) -> Span {
     Span {
         trace_id: trace_id(number / 4),
         span_id: SpanId((number + 1).to_be_bytes()),
-        parent_span_id: (number % 4 != 0).then(|| SpanId(number.to_be_bytes())),
+        parent_span_id: (!number.is_multiple_of(4)).then(|| SpanId(number.to_be_bytes())),
         trace_state: "a=b".to_string(),
         name: format!("{}.bookinfo.svc.cluster.local:9080/*", service(number)),
-        kind: if number % 2 == 0 { SpanKind::Client } else { SpanKind::Server },
+        kind: if number.is_multiple_of(2) { SpanKind::Client } else { SpanKind::Server },
         start: START.plus_nanos(number as i64 * 7_000_001),
         duration_ns: 1_000_007 + number as i64 % 97 * 10_000,
         status: if number % 10 == 3 { SpanStatus::Error } else { SpanStatus::Unset },
@@ -59,7 +59,7 @@ pub(crate) fn span(number: u64) -> Span {
             attributes: Attributes::new(),
         }),
         attributes,
-        events: (number % 3 == 0)
+        events: (number.is_multiple_of(3))
             .then(|| SpanEvent {
                 time: START.plus_nanos(number as i64 * 7_000_001 + 13),
                 name: "retry".to_string(),
@@ -67,7 +67,7 @@ pub(crate) fn span(number: u64) -> Span {
             })
             .into_iter()
             .collect(),
-        links: (number % 5 == 0)
+        links: (number.is_multiple_of(5))
             .then(|| SpanLink { trace_id: trace_id(9), span_id: SpanId([1; 8]), ..SpanLink::default() })
             .into_iter()
             .collect(),
@@ -92,7 +92,7 @@ pub(crate) fn access_log(number: u64) -> AccessLog {
     AccessLog {
         time: START.plus_nanos(number as i64 * 5_000_003),
         duration_us: 2_000 + number as i64 % 50 * 100,
-        reporter: if number % 2 == 0 { Reporter::Source } else { Reporter::Destination },
+        reporter: if number.is_multiple_of(2) { Reporter::Source } else { Reporter::Destination },
         source: peer(service(number)),
         destination: peer(destination),
         destination_service: format!("{destination}.bookinfo.svc.cluster.local"),
@@ -104,13 +104,13 @@ pub(crate) fn access_log(number: u64) -> AccessLog {
         authority: format!("{destination}:9080"),
         path: format!("/{destination}/{}", number % 13),
         response_code: if number % 20 == 7 { 500 } else { 200 },
-        grpc_status: (number % 9 == 0).then_some(14),
+        grpc_status: (number.is_multiple_of(9)).then_some(14),
         response_flags: if number % 20 == 7 { ResponseFlags::parse("FI,XX") } else { ResponseFlags::none() },
         request_bytes: 17,
         response_bytes: 295,
         request_id: format!("request-{}", number / 4),
         trace_id: Some(trace_id(number / 4)),
-        span_id: (number % 2 == 0).then(|| SpanId((number + 1).to_be_bytes())),
+        span_id: (number.is_multiple_of(2)).then(|| SpanId((number + 1).to_be_bytes())),
         security_policy: "mutual_tls".to_string(),
         user_agent: "curl/8".to_string(),
         attributes: [("custom".to_string(), Value::Int(number as i64))].into_iter().collect(),
@@ -124,7 +124,7 @@ pub(crate) fn log(number: u64) -> LogRecord {
         observed: START.plus_nanos(number as i64 * 1_000_000_001 + 5),
         severity: Severity(9),
         severity_text: "INFO".to_string(),
-        body: if number % 2 == 0 {
+        body: if number.is_multiple_of(2) {
             "hello".into()
         } else {
             Value::Map(vec![("n".to_string(), Value::Double(1.0))])

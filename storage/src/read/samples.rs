@@ -17,7 +17,7 @@ use parquet::arrow::{
 use pharos_model::{SeriesId, TimeRange, UnixNanos};
 
 use super::{DataFile, FileSource, prune};
-use crate::{StorageError, Table, shared::Shared};
+use crate::{StorageError, Table, flush::off_thread, shared::Shared};
 
 /// Samples of one series in ascending time, no time twice.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +33,7 @@ const BATCH_ROWS: usize = 16_384;
 /// The series' samples between the two times, both inclusive, in the order of `ids`. A series without samples has
 /// empty columns.
 pub(crate) async fn read_samples(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     ids: &[SeriesId],
     first_ms: i64,
     last_ms: i64,
@@ -42,11 +42,19 @@ pub(crate) async fn read_samples(
         ids.iter().map(|id| SeriesColumns { id: *id, ..SeriesColumns::default() }).collect();
     let wanted = Wanted::new(ids, first_ms, last_ms);
     let files = from_head(shared, &wanted, &mut columns);
+    if files.is_empty() {
+        return Ok(columns);
+    }
     let mut of_files: Vec<SeriesColumns> =
         columns.iter().map(|series| SeriesColumns { id: series.id, ..SeriesColumns::default() }).collect();
-    for file in files {
-        read_file(shared, file, &wanted, &mut of_files).await?;
-    }
+    let shared = shared.clone();
+    let of_files = off_thread(async move {
+        for file in files {
+            read_file(&shared, file, &wanted, &mut of_files).await?;
+        }
+        Ok(of_files)
+    })
+    .await?;
     for (series, mut stored) in columns.iter_mut().zip(of_files) {
         stored.times_ms.append(&mut series.times_ms);
         stored.values.append(&mut series.values);

@@ -12,7 +12,7 @@ use super::{
     predicate::{NANOS_COLUMNS, matching, times_ns},
     prune,
 };
-use crate::{DataFile, StorageError};
+use crate::{DataFile, StorageError, flush::off_thread};
 
 /// Rows per batch read from a file.
 const BATCH_ROWS: usize = 8_192;
@@ -111,7 +111,8 @@ impl TableSnapshot {
     ) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
         let plan = Plan::new(self, scan)?;
         if scan.newest_first {
-            let batches = newest::read(self, &plan).await?;
+            let snapshot = self.clone();
+            let batches = off_thread(async move { newest::read(&snapshot, &plan).await }).await?;
             return Ok(stream::iter(batches.into_iter().map(Ok)).boxed());
         }
         let files: Vec<_> = self.files.iter().filter(|file| file.overlaps(scan.range)).cloned().collect();
@@ -127,11 +128,32 @@ impl TableSnapshot {
             Ok(filter_record_batch(&plan.project(&batch)?, &rows)?)
         });
         let rows = from_files.chain(from_head).try_filter(|batch| std::future::ready(batch.num_rows() > 0));
-        Ok(match scan.limit {
+        Ok(ahead(match scan.limit {
             Some(limit) => first_rows(rows.boxed(), limit).boxed(),
             None => rows.boxed(),
-        })
+        }))
     }
+}
+
+/// Batches that are decoded before anyone asks for them.
+const READ_AHEAD: usize = 2;
+
+/// Decodes on a thread where blocking hurts nobody, until the stream that is returned is dropped.
+fn ahead(
+    mut rows: BoxStream<'static, Result<RecordBatch, StorageError>>,
+) -> BoxStream<'static, Result<RecordBatch, StorageError>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        runtime.block_on(async move {
+            while let Some(batch) = rows.next().await {
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+        });
+    });
+    stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
 }
 
 async fn file_stream(

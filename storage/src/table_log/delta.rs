@@ -32,6 +32,7 @@ const CHECKPOINT_COMMITS: u64 = 100;
 pub(crate) struct DeltaLog {
     table: Table,
     delta: DeltaTable,
+    is_new: bool,
 }
 
 /// A file's statistics in the log. Times are RFC 3339 with microseconds.
@@ -57,7 +58,8 @@ impl DeltaLog {
         let prefixed = Arc::new(PrefixStore::new(store.clone(), table.name()));
         let log_store = default_logstore(prefixed, store, &location, &StorageConfig::default());
         let mut delta = DeltaTable::new(log_store.clone());
-        if delta.verify_deltatable_existence().await.map_err(wrap)? {
+        let is_new = !delta.verify_deltatable_existence().await.map_err(wrap)?;
+        if !is_new {
             delta.load().await.map_err(wrap)?;
         } else {
             delta = CreateBuilder::new()
@@ -68,7 +70,12 @@ impl DeltaLog {
                 .await
                 .map_err(wrap)?;
         }
-        Ok(DeltaLog { table, delta })
+        Ok(DeltaLog { table, delta, is_new })
+    }
+
+    /// Whether there was no log before.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     fn error(&self, error: impl std::fmt::Display) -> StorageError {
@@ -171,7 +178,7 @@ impl TableLog for DeltaLog {
         );
         let done = commit.await.map_err(|error| self.error(error))?;
         self.delta.state = Some(done.snapshot());
-        if done.version() > 0 && done.version() as u64 % CHECKPOINT_COMMITS == 0 {
+        if done.version() > 0 && (done.version() as u64).is_multiple_of(CHECKPOINT_COMMITS) {
             // The next one makes up for it.
             if let Err(error) = create_checkpoint(&self.delta, None).await {
                 tracing::warn!(table = self.table.name(), %error, "no checkpoint of the table log");

@@ -1,0 +1,199 @@
+//! Files that have served: small ones are merged, old ones dropped, and what was replaced is removed from the disk
+//! once nobody reads it any more.
+
+mod merge;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hashbrown::{HashMap, HashSet};
+use pharos_model::UnixNanos;
+use tokio::sync::Mutex;
+
+use crate::{
+    DataFile, StorageError, Table,
+    flush::{Flusher, blocking},
+    table_log::Change,
+};
+
+/// How often files are looked through.
+const ROUND: Duration = Duration::from_secs(20);
+
+/// Between two searches for files on disk that no log knows.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// Merging eight files of one size tier makes about one of the next.
+const TIER_FACTOR: u64 = 8;
+const SMALLEST_TIER: u64 = 64 << 10;
+
+/// Merged at once: bounds the memory that readers of the inputs take.
+const MOST_INPUTS: usize = 32;
+
+/// Round after round, until the storage is gone.
+pub(crate) async fn run(compactor: Arc<Mutex<Compactor>>) {
+    loop {
+        if let Err(error) = compactor.lock().await.round().await {
+            tracing::error!(%error, "files could not be merged or dropped; will try again");
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
+pub(crate) struct Compactor {
+    flusher: Flusher,
+    /// Files that no log names any more.
+    replaced: Vec<(Instant, Arc<DataFile>)>,
+    swept: Option<Instant>,
+}
+
+impl Compactor {
+    pub(crate) fn new(flusher: Flusher) -> Compactor {
+        Compactor { flusher, replaced: Vec::new(), swept: None }
+    }
+
+    /// Does what is due now.
+    pub(crate) async fn round(&mut self) -> Result<(), StorageError> {
+        self.drop_expired().await?;
+        self.drop_beyond_budget().await?;
+        for table in Table::ALL {
+            while let Some(inputs) = self.due_for_merge(table) {
+                self.merge(table, inputs).await?;
+            }
+        }
+        self.remove_replaced().await?;
+        self.sweep().await
+    }
+
+    /// Small files of one day and one size, if there are enough of them: the newest day first.
+    fn due_for_merge(&self, table: Table) -> Option<Vec<Arc<DataFile>>> {
+        let config = &self.flusher.shared.config;
+        let files = self.flusher.shared.state.read().table(table).files.clone();
+        let mut groups: HashMap<(&str, u32), Vec<&Arc<DataFile>>> = HashMap::new();
+        for file in files.iter().filter(|file| file.size_bytes < config.compact_bytes) {
+            let tier = (file.size_bytes / SMALLEST_TIER).max(1).ilog(TIER_FACTOR);
+            groups.entry((file.date().unwrap_or_default(), tier)).or_default().push(file);
+        }
+        let enough = |files: &Vec<&Arc<DataFile>>| files.len() >= config.compact_files.max(2);
+        let (_, mut inputs) =
+            groups.into_iter().filter(|(_, files)| enough(files)).max_by_key(|(key, _)| *key)?;
+        // Neighbours in time, so that the merged file covers a short stretch of it.
+        inputs.sort_by_key(|file| (file.min_time, file.max_time));
+        let mut bytes = 0;
+        let fits = |file: &&Arc<DataFile>| {
+            bytes += file.size_bytes;
+            bytes <= config.compact_bytes.max(2 * file.size_bytes)
+        };
+        Some(inputs.into_iter().take_while(fits).take(MOST_INPUTS).cloned().collect())
+    }
+
+    async fn merge(&mut self, table: Table, inputs: Vec<Arc<DataFile>>) -> Result<(), StorageError> {
+        let merged = Arc::new(merge::merge(&self.flusher.shared, table, &inputs).await?);
+        self.flusher.read_back(std::slice::from_ref(&merged)).await?;
+        tracing::debug!(table = table.name(), files = inputs.len(), rows = merged.rows, "merged files");
+        let change = Change { add: vec![merged], remove: inputs, same_rows: true, ..Change::default() };
+        self.commit(table, change).await
+    }
+
+    async fn commit(&mut self, table: Table, change: Change) -> Result<(), StorageError> {
+        self.flusher.replace(table, &change).await?;
+        for file in change.remove {
+            self.flusher.shared.footers.remove(&file.path);
+            self.replaced.push((Instant::now(), file));
+        }
+        Ok(())
+    }
+
+    async fn drop_expired(&mut self) -> Result<(), StorageError> {
+        let now = UnixNanos::now();
+        for table in Table::ALL {
+            let Some(retention) = self.flusher.shared.config.retention_of(table) else { continue };
+            let before = now.plus_nanos(-i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX));
+            let files = self.flusher.shared.state.read().table(table).files.clone();
+            let expired: Vec<_> = files.iter().filter(|file| file.max_time < before).cloned().collect();
+            if !expired.is_empty() {
+                self.commit(table, Change { remove: expired, ..Change::default() }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn drop_beyond_budget(&mut self) -> Result<(), StorageError> {
+        let Some(budget) = self.flusher.shared.config.retention_bytes else { return Ok(()) };
+        let mut files: Vec<(Table, Arc<DataFile>)> = {
+            let state = self.flusher.shared.state.read();
+            let of = |table| {
+                state.table(table).files.iter().map(move |file| (table, file.clone())).collect::<Vec<_>>()
+            };
+            Table::ALL.into_iter().flat_map(of).collect()
+        };
+        files.sort_by_key(|(_, file)| file.max_time);
+        let mut bytes: u64 = files.iter().map(|(_, file)| file.size_bytes).sum();
+        let mut dropped: HashMap<Table, Vec<Arc<DataFile>>> = HashMap::new();
+        for (table, file) in files {
+            if bytes <= budget {
+                break;
+            }
+            bytes -= file.size_bytes;
+            dropped.entry(table).or_default().push(file);
+        }
+        for (table, remove) in dropped {
+            self.commit(table, Change { remove, ..Change::default() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes replaced files that are past their grace and in no snapshot.
+    async fn remove_replaced(&mut self) -> Result<(), StorageError> {
+        let grace = self.flusher.shared.config.vacuum_after;
+        let free = |(since, file): &mut (Instant, Arc<DataFile>)| {
+            since.elapsed() >= grace && Arc::strong_count(file) == 1
+        };
+        let removable: Vec<String> =
+            self.replaced.extract_if(.., free).map(|(_, file)| file.path.to_string()).collect();
+        let disk = self.flusher.shared.disk.clone();
+        blocking(move || {
+            removable
+                .iter()
+                .try_for_each(|path| disk.remove(path).map_err(|error| StorageError::io(path, error)))
+        })
+        .await
+    }
+
+    /// Files that a crash left without a commit, or replaced files of an earlier run.
+    async fn sweep(&mut self) -> Result<(), StorageError> {
+        if self.swept.is_some_and(|at| at.elapsed() < SWEEP) {
+            return Ok(());
+        }
+        self.swept = Some(Instant::now());
+        let grace = self.flusher.shared.config.vacuum_after;
+        for table in Table::ALL {
+            // Under the log's lock nobody is between writing a file and committing it.
+            let log = self.flusher.logs[table.index()].lock().await;
+            let mut known: HashSet<String> =
+                log.files().await?.iter().map(|file| file.path.to_string()).collect();
+            known.extend(self.replaced.iter().map(|(_, file)| file.path.to_string()));
+            let disk = self.flusher.shared.disk.clone();
+            blocking(move || {
+                for (path, stat) in
+                    disk.list(table.name()).map_err(|error| StorageError::io(table.name(), error))?
+                {
+                    let old = stat.modified.elapsed().is_ok_and(|age| age >= grace);
+                    let ours =
+                        path.starts_with(&format!("{}/date=", table.name())) && path.ends_with(".parquet");
+                    if ours && old && !known.contains(&path) {
+                        tracing::info!(path, "removing a file that its table's log does not name");
+                        disk.remove(&path).map_err(|error| StorageError::io(path, error))?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
