@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 /// A value of an attribute: OpenTelemetry's `AnyValue`.
@@ -175,10 +177,17 @@ impl Attributes {
 
 impl FromIterator<(String, Value)> for Attributes {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(pairs: I) -> Attributes {
-        let mut attributes = Attributes::new();
-        for (key, value) in pairs {
-            attributes.insert(key, value);
+        let mut pairs: Vec<(String, Value)> = pairs.into_iter().collect();
+        // Comparing each key with all others costs less than hashing while they are few; a peer may send many.
+        if pairs.len() <= 16 {
+            let mut attributes = Attributes::new();
+            pairs.into_iter().for_each(|(key, value)| attributes.insert(key, value));
+            return attributes;
         }
-        attributes
+        let mut seen = HashSet::with_capacity(pairs.len());
+        let first: Vec<bool> = pairs.iter().map(|(key, _)| seen.insert(key.as_str())).collect();
+        let mut first = first.into_iter();
+        pairs.retain(|_| first.next() == Some(true));
+        Attributes(pairs)
     }
 }

@@ -119,12 +119,19 @@ fn http(node: &ProxyNode, entry: &HttpAccessLogEntry) -> Result<AccessLog, Strin
         ("http.response.header.", response.response_headers),
         ("http.response.trailer.", response.response_trailers),
     ] {
-        let mut headers: Vec<(String, String)> = headers.into_iter().collect();
+        let mut headers: Vec<(String, String)> =
+            headers.into_iter().filter(|(key, _)| !HEADERS_WITH_A_FIELD.contains(&key.as_str())).collect();
         headers.sort();
         headers.into_iter().for_each(|(key, value)| log.attributes.insert(format!("{prefix}{key}"), value));
     }
     Ok(log)
 }
+
+/// Logged headers that became fields of their own.
+const HEADERS_WITH_A_FIELD: [&str; 5] = ["grpc-status", "traceparent", "b3", "x-b3-traceid", "x-b3-spanid"];
+
+/// Tags likewise.
+const TAGS_WITH_A_FIELD: [&str; 4] = ["trace_id", "traceId", "span_id", "spanId"];
 
 fn tcp(node: &ProxyNode, entry: &TcpAccessLogEntry) -> Result<AccessLog, String> {
     let common = entry.common_properties.as_ref().ok_or("a TCP entry has no common_properties")?;
@@ -193,6 +200,7 @@ fn name(node: &ProxyNode, common: &AccessLogCommon, log: &mut AccessLog) {
     }
     .complete(log);
     let mut tags: Vec<(String, String)> = common.custom_tags.clone().into_iter().collect();
+    tags.retain(|(key, _)| !TAGS_WITH_A_FIELD.contains(&key.as_str()));
     tags.sort();
     log.attributes = apply_labels(log, tags.into_iter().map(|(key, value)| (key, Value::String(value))));
     if !common.stream_id.is_empty() && common.stream_id != log.request_id {

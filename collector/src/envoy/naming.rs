@@ -206,7 +206,9 @@ pub(crate) fn apply_labels(log: &mut AccessLog, pairs: impl Iterator<Item = (Str
             Some(field) => *field = text,
             None => match (key.as_str(), Reporter::from_name(&text)) {
                 ("reporter", Some(reporter)) => log.reporter = reporter,
-                ("grpc_response_status", _) => log.grpc_status = text.parse().ok(),
+                ("grpc_response_status" | "grpc_status", _) => {
+                    log.grpc_status = text.parse().ok().or(log.grpc_status)
+                }
                 _ => others.insert(key, value),
             },
         }
