@@ -44,7 +44,7 @@ struct Background {
     tasks: Vec<JoinHandle<()>>,
     committer: Option<std::thread::JoinHandle<()>>,
     /// Released when nothing of ours writes any more.
-    _lock: Option<File>,
+    lock: parking_lot::Mutex<Option<File>>,
 }
 
 impl Drop for Background {
@@ -92,7 +92,11 @@ impl Storage {
             shared,
             commands,
             compactor,
-            background: Arc::new(Background { tasks, committer: Some(committer), _lock: lock }),
+            background: Arc::new(Background {
+                tasks,
+                committer: Some(committer),
+                lock: parking_lot::Mutex::new(lock),
+            }),
         })
     }
 
@@ -248,7 +252,7 @@ impl Storage {
         self.compactor.lock().await.round().await
     }
 
-    /// Writes everything to files and stops. Appends fail from then on; readers may go on.
+    /// Writes everything to files, stops, and lets go of the directory. Appends fail from then on; readers may go on.
     pub async fn close(&self) -> Result<(), StorageError> {
         let flushed = self.flush().await;
         let (reply, answer) = oneshot::channel();
@@ -259,6 +263,7 @@ impl Storage {
         // A merge that has begun comes to its end.
         let _round = self.compactor.lock().await;
         self.background.tasks.iter().for_each(JoinHandle::abort);
+        drop(self.background.lock.lock().take());
         flushed
     }
 }
