@@ -7,6 +7,7 @@ import { WindowPicker } from "../widgets/WindowPicker";
 import { Link } from "../widgets/controls";
 import { Loading } from "../widgets/states";
 import { HelpDialog } from "./HelpDialog";
+import { Palette } from "./Palette";
 import { isDark, toggleTheme } from "./preferences";
 import { hrefTo, navigate, path } from "./route";
 import { StatusLamp } from "./StatusLamp";
@@ -47,6 +48,7 @@ const pageAt = (at: string) =>
 
 export function App() {
   const [help, setHelp] = useState(false);
+  const [palette, setPalette] = useState(false);
   const current = pageAt(path.value);
   useEffect(() => {
     document.title = `${current.title} · Pharos`;
@@ -54,6 +56,7 @@ export function App() {
   useKeys({
     ...Object.fromEntries(PAGES.map((page) => [page.key, () => navigate(hrefTo(page.path))])),
     "?": () => setHelp(true),
+    "Ctrl+k": () => setPalette(true),
     d: toggleTheme,
     t: () => document.querySelector<HTMLElement>(".window-picker > button")?.click(),
     "/": () => document.querySelector<HTMLElement>("[data-search]")?.focus(),
@@ -78,6 +81,9 @@ export function App() {
           ))}
         </nav>
         <div class="spacer" />
+        <button type="button" class="button go-to" aria-label="Go to a page, service, metric or trace (Ctrl K)" onClick={() => setPalette(true)}>
+          <Icon name="search" size={14} /> Go to <kbd>Ctrl K</kbd>
+        </button>
         <StatusLamp />
         <WindowPicker />
         <button
@@ -96,6 +102,7 @@ export function App() {
       <main id="main" tabIndex={-1}>
         <Shown key={current.path} entry={current} />
       </main>
+      {palette && <Palette close={() => setPalette(false)} />}
       {help && <HelpDialog close={() => setHelp(false)} />}
     </div>
   );

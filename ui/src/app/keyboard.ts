@@ -16,7 +16,7 @@ export function useKeys(bindings: Bindings): void {
     let first: { key: string; atMs: number } | null = null;
     const onKey = (event: KeyboardEvent) => {
       if (event.defaultPrevented || event.altKey || event.metaKey) return;
-      if (isTyping(event.target) && event.key !== "Escape") return;
+      if (isTyping(event.target) && event.key !== "Escape" && !event.ctrlKey) return;
       const key = event.ctrlKey ? `Ctrl+${event.key}` : event.key;
       const sequence = first && event.timeStamp - first.atMs < SEQUENCE_MS ? `${first.key} ${key}` : null;
       const bound = (sequence && current.current[sequence]) ?? current.current[key];

@@ -44,4 +44,26 @@ export function chooseTheme(next: Theme): void {
   }
 }
 
+const HINT_KEY = "pharos.hint";
+
+/** The first-run hint on the graph, until it is dismissed. */
+export const showHint = signal(readHint());
+
+function readHint(): boolean {
+  try {
+    return localStorage.getItem(HINT_KEY) === null;
+  } catch {
+    return false;
+  }
+}
+
+export function dismissHint(): void {
+  showHint.value = false;
+  try {
+    localStorage.setItem(HINT_KEY, "seen");
+  } catch {
+    // It comes back with the next page load, which does no harm.
+  }
+}
+
 export const toggleTheme = (): void => chooseTheme(isDark.peek() ? "light" : "dark");

@@ -9,6 +9,10 @@ import type { Palette } from "./palette";
 import type { Scene, SceneNode } from "./scene";
 import { badgesOf, healthSign, lock, nodeOutline } from "./shapes";
 
+/** Zoomed out, text shrinks less than the rest, as far as there is room for it. */
+const textPx = (worldPx: number, scale: number, leastScreenPx: number, most: number): number =>
+  Math.min(worldPx * most, Math.max(worldPx, leastScreenPx / scale));
+
 const TEXT_SCALE = 0.4;
 const SUBTITLE_SCALE = 0.55;
 const LABEL_SCALE = 0.48;
@@ -126,12 +130,12 @@ function drawCard(
   context.textAlign = "left";
   context.textBaseline = "alphabetic";
   const detailed = camera.scale >= SUBTITLE_SCALE;
-  const titleFace = `600 ${TITLE_PX}px ${palette.font}`;
+  const titleFace = `600 ${textPx(TITLE_PX, camera.scale, 11.5, 1.2)}px ${palette.font}`;
   context.font = titleFace;
   context.fillStyle = palette.nodeText;
   context.fillText(ellipsis(data.title, titleFace, room), textLeft, detailed ? node.y - 2 : node.y + 5);
   if (detailed) {
-    const face = `${SUBTITLE_PX}px ${palette.font}`;
+    const face = `${textPx(SUBTITLE_PX, camera.scale, 9.8, 1.2)}px ${palette.font}`;
     context.font = face;
     context.fillStyle = palette.nodeMuted;
     context.fillText(ellipsis(subtitleOf(data), face, room), textLeft, node.y + 14.5);
@@ -154,17 +158,18 @@ export function drawLabels(
   emphasis: Emphasis,
 ): void {
   if (camera.scale < LABEL_SCALE) return;
-  const face = `${LABEL_PX}px ${palette.font}`;
+  const grow = textPx(LABEL_PX, camera.scale, 10, 1.25) / LABEL_PX;
+  const face = `${LABEL_PX * grow}px ${palette.font}`;
   context.textBaseline = "middle";
   context.textAlign = "center";
   for (const label of labels) {
-    const bounds = { left: label.x - label.width / 2, right: label.x + label.width / 2, top: label.y - 16, bottom: label.y + 16 };
+    const bounds = { left: label.x - (label.width * grow) / 2, right: label.x + (label.width * grow) / 2, top: label.y - 20, bottom: label.y + 20 };
     if (!overlaps(bounds, seen)) continue;
     const { edge } = label.edge;
     const alpha = emphasis.edgeAlpha(edge.id);
     if (alpha < 1) continue;
     context.beginPath();
-    context.roundRect(bounds.left, label.y - label.height / 2, label.width, label.height, 6);
+    context.roundRect(bounds.left, label.y - (label.height * grow) / 2, label.width * grow, label.height * grow, 6);
     context.fillStyle = palette.label;
     context.fill();
     const shift = label.locked ? 5.5 : 0;
@@ -173,7 +178,7 @@ export function drawLabels(
     for (const [index, line] of label.lines.entries()) {
       const severe = index === 0 && (edge.health === "failing" || edge.health === "degraded");
       context.fillStyle = severe ? palette.health[edge.health] : palette.labelText;
-      context.fillText(line, label.x + shift, label.y + (index - (label.lines.length - 1) / 2) * 14 + 0.5);
+      context.fillText(line, label.x + shift, label.y + (index - (label.lines.length - 1) / 2) * 14 * grow + 0.5);
     }
   }
 }

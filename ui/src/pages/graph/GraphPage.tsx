@@ -1,7 +1,7 @@
 /** The live graph: who calls whom, how much, how well; and the same for any instant of the past. */
 import { useMemo, useState } from "preact/hooks";
 import { type GraphDocument, fetchGraph } from "../../api/graph";
-import { reducedMotion } from "../../app/preferences";
+import { reducedMotion, showHint } from "../../app/preferences";
 import { useResource } from "../../app/resource";
 import { timeWindow, useUrlState } from "../../app/route";
 import { useKeys } from "../../app/keyboard";
@@ -13,6 +13,7 @@ import { type Matches, findInGraph } from "../../model/graph/findHide";
 import { type MeshGraph, readGraph, withNodeTotals } from "../../model/graph/meshGraph";
 import { EmptyState } from "../../widgets/EmptyState";
 import { ErrorNote, Loading } from "../../widgets/states";
+import { FirstRunHint } from "./FirstRunHint";
 import { GraphCanvas, summary } from "./GraphCanvas";
 import { GraphTable } from "./GraphTable";
 import { GraphToolbar } from "./GraphToolbar";
@@ -98,6 +99,7 @@ export function GraphPage() {
                 onFold={foldSelected}
               />
               <Legend />
+              {showHint.value && !state.replay && <FirstRunHint troubled={shown.graph.edges.some(({ health }) => health === "failing")} />}
             </>
           )}
           {shown && !isEmpty && state.view === "table" && (
@@ -105,7 +107,7 @@ export function GraphPage() {
           )}
           {state.replay && <ReplayBar oldestUnixS={document?.pharos.oldestDataUnixS ?? null} close={() => update({ replay: false })} />}
         </section>
-        {shown && !isEmpty && <SidePanel graph={shown.graph} selection={selection} onSelect={select} onOpen={open} />}
+        {shown && !isEmpty && <SidePanel graph={shown.graph} selection={selection} onSelect={select} onOpen={open} onFold={foldSelected} />}
       </div>
       <p class="visually-hidden" aria-live="polite">
         {shown ? summary(shown.graph) : ""}

@@ -17,11 +17,12 @@ interface Props {
   graph: MeshGraph;
   onSelect: (selection: Selection) => void;
   onOpen: (selection: Selection) => void;
+  onFold: (fold: boolean) => void;
 }
 
 type Tab = "traffic" | "traces" | "logs";
 
-export function NodePanel({ node, graph, onSelect, onOpen }: Props) {
+export function NodePanel({ node, graph, onSelect, onOpen, onFold }: Props) {
   const [tab, setTab] = useState<Tab>("traffic");
   const inbound = graph.edges.filter(({ target }) => target === node.id);
   const outbound = graph.edges.filter(({ source }) => source === node.id);
@@ -29,6 +30,7 @@ export function NodePanel({ node, graph, onSelect, onOpen }: Props) {
   const merged = main.length > 0 ? main.reduce(mergeEdges) : null;
   const names = new Map(graph.nodes.map((one) => [one.id, nameOf(one)]));
   const bound = merged?.percentilesAreBounds ? "≤" : "";
+  const canFold = node.kind !== "namespace" && node.kind !== "unknown" && graph.nodes.filter(({ namespace }) => namespace === node.namespace).length > 1;
   const protocol = merged?.protocol ?? "http";
   return (
     <div class="panel" data-panel="node">
@@ -47,6 +49,11 @@ export function NodePanel({ node, graph, onSelect, onOpen }: Props) {
           ))}
           {node.isOutOfMesh && <span class="chip">no sidecar</span>}
         </p>
+        {canFold && (
+          <button type="button" class="button small" title="[" onClick={() => onFold(true)}>
+            Fold {node.namespace} into one node
+          </button>
+        )}
         {node.kind === "namespace" && (
           <button type="button" class="button" onClick={() => onOpen({ kind: "node", id: node.id })}>
             Unfold its {node.size} nodes

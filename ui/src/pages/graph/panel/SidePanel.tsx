@@ -12,9 +12,10 @@ interface Props {
   selection: Selection;
   onSelect: (selection: Selection) => void;
   onOpen: (selection: Selection) => void;
+  onFold: (fold: boolean) => void;
 }
 
-export function SidePanel({ graph, selection, onSelect, onOpen }: Props) {
+export function SidePanel({ graph, selection, onSelect, onOpen, onFold }: Props) {
   return (
     <aside class="side" aria-label="Details" data-selected={selection?.kind ?? "nothing"}>
       {selection && (
@@ -22,16 +23,16 @@ export function SidePanel({ graph, selection, onSelect, onOpen }: Props) {
           <Icon name="close" />
         </button>
       )}
-      {content({ graph, selection, onSelect, onOpen })}
+      {content({ graph, selection, onSelect, onOpen, onFold })}
     </aside>
   );
 }
 
-function content({ graph, selection, onSelect, onOpen }: Props) {
+function content({ graph, selection, onSelect, onOpen, onFold }: Props) {
   if (!selection) return <SummaryPanel graph={graph} onSelect={onSelect} />;
   if (selection.kind === "node") {
     const node = graph.nodes.find(({ id }) => id === selection.id);
-    return node ? <NodePanel key={node.id} node={node} graph={graph} onSelect={onSelect} onOpen={onOpen} /> : <Gone what="node" />;
+    return node ? <NodePanel key={node.id} node={node} graph={graph} onSelect={onSelect} onOpen={onOpen} onFold={onFold} /> : <Gone what="node" />;
   }
   const edge = graph.edges.find(({ id }) => id === selection.id);
   const source = edge && graph.nodes.find(({ id }) => id === edge.source);
