@@ -291,7 +291,7 @@ impl<'j> Join<'j> {
         if alone(&self.many_of) {
             return Ok(());
         }
-        let labels = (!one_to_one).then(|| Arc::new(self.evaluator.seen_labels(metric)));
+        let labels = (!one_to_one).then(|| self.evaluator.seen_labels(metric));
         let taken = self.taken.entry((group, labels)).or_insert_with(|| vec![false; self.steps]);
         for step in steps {
             let Some(slot) = taken.get_mut(*step) else { continue };

@@ -108,7 +108,7 @@ impl Evaluator<'_> {
                     }
                 }
                 for (q, row) in steps_of {
-                    let mut labels = self.seen_labels(&distribution.metric.nameless());
+                    let mut labels = self.seen_labels(&distribution.metric.nameless()).as_ref().clone();
                     labels.set(label, open_metrics_float(q));
                     out.push(super::Series {
                         metric: Metric { drop_name: true, ..Metric::new(labels) },
@@ -213,7 +213,7 @@ impl Evaluator<'_> {
             held += row.size();
             self.hold(row.size())?;
             let row = std::mem::take(row);
-            let mut labels = self.seen_labels(metric);
+            let mut labels = self.seen_labels(metric).as_ref().clone();
             let le = labels.get("le").to_owned();
             let mut place = |labels: Labels| -> usize {
                 *index.entry(labels).or_insert_with_key(|labels| {

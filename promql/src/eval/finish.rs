@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::frame::{Cell, Frame, Series};
+use super::frame::{Cell, Frame, Metric, Series};
 use super::labels::visible_labels;
 use super::{Evaluator, Result};
 use crate::ast::Expr;
@@ -46,17 +46,18 @@ impl Evaluator<'_> {
     }
 
     fn dropped(&self, all: Vec<Series>) -> Result<Vec<Series>> {
-        let any_dropped = all.iter().any(|series| series.metric.drop_name);
         let mut all = all;
+        let mut any_changed = false;
         for series in &mut all {
-            if series.metric.drop_name {
-                series.metric = super::Metric::new(visible_labels(&series.metric));
-            }
+            let labels = visible_labels(&series.metric);
+            any_changed |= !Arc::ptr_eq(&labels, &series.metric.labels);
+            series.metric = Metric { labels, drop_name: false };
         }
-        if !any_dropped && self.drops_names_at_once() {
+        // As long as names go at once, what they told apart has been looked at where they went.
+        if !any_changed || self.drops_names_at_once() {
             return Ok(all);
         }
-        self.joined(all, |metric| metric.labels.as_ref().clone())
+        self.joined(all, |metric| Arc::clone(&metric.labels))
     }
 
     pub(super) fn finish_range_vector(&self, expr: &Expr) -> Result<Value> {

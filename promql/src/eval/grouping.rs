@@ -1,5 +1,7 @@
 //! Series that belong together by some of their labels.
 
+use std::cmp::Ordering;
+
 use hashbrown::HashTable;
 use pharos_model::{Labels, METRIC_NAME};
 use xxhash_rust::xxh3::Xxh3;
@@ -30,10 +32,13 @@ impl LabelChoice {
         let hidden = metric.drop_name && self.drop_at_once;
         let mut names = self.names.iter().map(String::as_str).peekable();
         metric.labels.iter().filter(move |(name, _)| {
-            while names.peek().is_some_and(|wanted| wanted < name) {
-                names.next();
-            }
-            let named = names.peek().is_some_and(|wanted| wanted == name);
+            // Both sides are sorted.
+            let named = loop {
+                match names.peek().map(|wanted| (*wanted).cmp(name)) {
+                    Some(Ordering::Less) => _ = names.next(),
+                    order => break order == Some(Ordering::Equal),
+                }
+            };
             let counts = if self.named_only { named } else { !named && *name != METRIC_NAME };
             counts && !(hidden && is_metadata(name))
         })

@@ -68,7 +68,7 @@ impl Evaluator<'_> {
             }
             self.enrich(&series, &infos, &data_matchers, &mut out)?;
         }
-        let joined = self.joined(out, |metric| metric.labels.as_ref().clone())?;
+        let joined = self.joined(out, |metric| std::sync::Arc::clone(&metric.labels))?;
         for Series { metric, mut row } in joined {
             sink(&metric, &mut row)?;
         }

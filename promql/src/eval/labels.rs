@@ -1,9 +1,11 @@
 //! Functions of labels and of order, and what happens when series come to have the same labels.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use pharos_model::{Labels, METRIC_NAME, MatchOp};
 
 use super::frame::{Cell, Frame, Metric, Row, Series, is_metadata};
@@ -39,11 +41,11 @@ impl NameCheck {
 }
 
 /// The labels with the name taken off where it no longer holds.
-pub(super) fn visible_labels(metric: &Metric) -> Labels {
-    if !metric.drop_name {
-        return metric.labels.as_ref().clone();
+pub(super) fn visible_labels(metric: &Metric) -> Arc<Labels> {
+    if !metric.drop_name || !metric.labels.iter().any(|(name, _)| is_metadata(name)) {
+        return Arc::clone(&metric.labels);
     }
-    Labels::from_pairs(metric.labels.iter().filter(|(name, _)| !is_metadata(name)))
+    Arc::new(Labels::from_pairs(metric.labels.iter().filter(|(name, _)| !is_metadata(name))))
 }
 
 impl Evaluator<'_> {
@@ -58,8 +60,8 @@ impl Evaluator<'_> {
     }
 
     /// The labels as an operation sees them.
-    pub(super) fn seen_labels(&self, metric: &Metric) -> Labels {
-        if self.drops_names_at_once() { visible_labels(metric) } else { metric.labels.as_ref().clone() }
+    pub(super) fn seen_labels(&self, metric: &Metric) -> Arc<Labels> {
+        if self.drops_names_at_once() { visible_labels(metric) } else { Arc::clone(&metric.labels) }
     }
 
     /// Hands on series of which some may have the same labels: those without a sample at the same step are
@@ -77,18 +79,20 @@ impl Evaluator<'_> {
     pub(super) fn joined(
         &self,
         series: Vec<Series>,
-        identity: impl Fn(&Metric) -> Labels,
+        identity: impl Fn(&Metric) -> Arc<Labels>,
     ) -> Result<Vec<Series>> {
-        let mut first_of: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
+        let mut first_of: HashTable<(Arc<Labels>, usize)> = HashTable::with_capacity(series.len());
         let mut out: Vec<Series> = Vec::with_capacity(series.len());
         for Series { metric, row } in series {
-            match first_of.entry(identity(&metric)) {
-                std::collections::hash_map::Entry::Vacant(entry) => {
-                    entry.insert(out.len());
+            let labels = identity(&metric);
+            let hash = labels.series_id().0;
+            match first_of.entry(hash, |(known, _)| *known == labels, |(known, _)| known.series_id().0) {
+                Entry::Vacant(entry) => {
+                    entry.insert((labels, out.len()));
                     out.push(Series { metric, row });
                 }
-                std::collections::hash_map::Entry::Occupied(entry) => {
-                    let Some(target) = out.get_mut(*entry.get()) else { continue };
+                Entry::Occupied(entry) => {
+                    let Some(target) = out.get_mut(entry.get().1) else { continue };
                     join_rows(&mut target.row, &row)?;
                 }
             }
@@ -158,7 +162,7 @@ impl Evaluator<'_> {
     ) -> Result<()> {
         let mut all = self.vector(operand, frame)?;
         for series in &mut all {
-            let mut labels = self.seen_labels(&series.metric);
+            let mut labels = self.seen_labels(&series.metric).as_ref().clone();
             let Some(value) = value(&labels) else { continue };
             labels.set(target, value);
             // A metric that is given a name keeps it.

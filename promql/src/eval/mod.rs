@@ -23,6 +23,7 @@ mod over_time;
 mod pick;
 mod range;
 mod rate;
+mod rate_kernel;
 mod selector;
 mod set;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::frame::{Cell, Frame, Metric, Row};
 use super::range::Window;
+use super::rate_kernel::RateKernel;
 use super::{EvalError, Evaluator, Result, Sink, extended, rate};
 use crate::annotations::Note;
 use crate::ast::{Expr, Extension, Position, ValueType};
@@ -127,6 +128,7 @@ impl Evaluator<'_> {
         let keeps_name = matches!(function, "last_over_time" | "first_over_time");
         let steps = frame.steps();
         let rate_kind = rate::kind(function);
+        let mut rate_kernel = rate_kind.map(RateKernel::new);
         let mut row = Row::default();
         // Of `absent_over_time` nobody sees the series.
         let mut names = match function {
@@ -138,7 +140,11 @@ impl Evaluator<'_> {
             let plain =
                 samples.histograms.is_empty() && samples.starts_ms.is_empty() && windows.extension.is_none();
             match (rate_kind, windows.extension) {
-                (Some(kind), None) if plain => rate::floats(kind, samples, windows, &mut row)?,
+                (Some(_), None) if plain => {
+                    if let Some(kernel) = &mut rate_kernel {
+                        kernel.run(samples, windows, &mut row);
+                    }
+                }
                 (Some(kind), Some(extension)) => windows.each(samples, |step, window| {
                     let smoothed = extension == Extension::Smoothed;
                     row.set(step, extended::change(&call, kind, metric, window, smoothed)?);

@@ -29,8 +29,6 @@ pub(crate) struct Window<'s> {
     /// The step that the window belongs to; with `@` or an offset this is not its end.
     pub step_ms: i64,
     pub samples: Samples<'s>,
-    /// The index of the first float among all of the series.
-    pub first_float: usize,
 }
 
 impl Windows {
@@ -88,7 +86,6 @@ impl Windows {
                 end_ms,
                 step_ms: self.frame.time_ms(step),
                 samples: samples.slice(from..to, first..last),
-                first_float: from,
             };
             visit(step, &window)?;
         }

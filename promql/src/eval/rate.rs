@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Result;
 use super::frame::{Cell, Metric, Row};
 use super::over_time::RangeCall;
-use super::range::{Window, Windows};
+use super::range::Window;
 use crate::annotations::Note;
 use crate::histogram::{CUSTOM_SCHEMA, Histogram, IncompatibleSchemas, ResetHint};
 use crate::source::{HistogramSample, Samples};
@@ -36,42 +36,6 @@ pub(super) fn began_anew(previous_start_ms: i64, previous_ms: i64, start_ms: i64
     }
     // A start at the time of the previous sample is a delta, or a counter of which only that is known.
     start_ms > previous_ms || (previous_start_ms != 0 && previous_start_ms < previous_ms)
-}
-
-/// The fast path: floats alone, no start times, no extension. Falls are looked for once per series, and then
-/// only those inside a window are visited.
-pub(super) fn floats(kind: Kind, samples: &Samples<'_>, windows: &Windows, row: &mut Row) -> Result<()> {
-    let values = samples.values;
-    let mut falls: Vec<(usize, f64)> = Vec::new();
-    if kind.counter {
-        for (at, pair) in values.windows(2).enumerate() {
-            if let [before, after] = pair
-                && after < before
-            {
-                falls.push((at + 1, *before));
-            }
-        }
-    }
-    let mut first_fall = 0;
-    windows.each(samples, |step, window| {
-        let (times, values) = (window.samples.times_ms, window.samples.values);
-        let ([first_ms, .., last_ms], [first, .., last]) = (times, values) else { return Ok(()) };
-        let mut change = last - first;
-        if !falls.is_empty() {
-            while falls.get(first_fall).is_some_and(|(at, _)| *at <= window.first_float) {
-                first_fall += 1;
-            }
-            let end = window.first_float + times.len();
-            let inside = falls.iter().skip(first_fall).take_while(|(at, _)| *at < end);
-            change += inside.map(|(_, before)| before).sum::<f64>();
-        }
-        let span = Span::of_samples(*first_ms, *last_ms, times.len(), Some(*first));
-        let factor = extrapolation(kind, window, span, change);
-        if let Some(slot) = row.floats.get_mut(step) {
-            *slot = change * factor;
-        }
-        Ok(())
-    })
 }
 
 /// What extrapolation needs to know of the samples in a window.
