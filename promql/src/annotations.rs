@@ -1,9 +1,9 @@
 //! Warnings and infos that a result carries, in the words of Prometheus.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::Position;
-use crate::text::{format_general, quote};
+use crate::text::{format_general, format_time, format_two_digits, quote};
 
 /// What a user should know about a result besides the result: each text once, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +48,14 @@ pub(crate) struct MonotonicityFix {
     pub highest: f64,
     pub largest_drop: f64,
     pub time_ms: i64,
+}
+
+/// The fixes of one metric over all steps.
+#[derive(Debug, Clone, Copy)]
+struct MonotonicityFixes {
+    all: MonotonicityFix,
+    count: usize,
+    last_ms: i64,
 }
 
 impl Note<'_> {
@@ -127,15 +135,10 @@ impl Note<'_> {
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
                 quote(metric)
             ),
-            Note::ForcedMonotonicity { metric, fix } => format!(
+            Note::ForcedMonotonicity { metric, .. } => format!(
                 "input to histogram_quantile needed to be fixed for monotonicity (see \
-                 https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}, from buckets \
-                 {} to {}, with a max diff of {:.2} at {}",
-                of(metric),
-                format_general(fix.lowest),
-                format_general(fix.highest),
-                fix.largest_drop,
-                format_general(fix.time_ms as f64 / 1000.0)
+                 https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
+                of(metric)
             ),
             Note::IncompatibleTypes { op, left, right } => format!(
                 "incompatible sample types encountered for binary operator {}: {left} {op} {right}",
@@ -166,10 +169,47 @@ impl Note<'_> {
     }
 }
 
-impl Annotations {
+/// Takes notes during an evaluation.
+#[derive(Debug, Default)]
+pub(crate) struct Notebook {
+    annotations: Annotations,
+    /// By text and place: the fixes of all steps go into one note.
+    fixes: BTreeMap<(String, Position), MonotonicityFixes>,
+}
+
+impl Notebook {
     pub(crate) fn add(&mut self, note: &Note<'_>, at: Position) {
-        let (kind, set) =
-            if note.is_warning() { ("warning", &mut self.warnings) } else { ("info", &mut self.infos) };
+        if let Note::ForcedMonotonicity { fix, .. } = note {
+            let fresh = MonotonicityFixes { all: *fix, count: 0, last_ms: fix.time_ms };
+            let fixes = self.fixes.entry((note.text(), at)).or_insert(fresh);
+            fixes.count += 1;
+            fixes.last_ms = fixes.last_ms.max(fix.time_ms);
+            fixes.all.time_ms = fixes.all.time_ms.min(fix.time_ms);
+            fixes.all.lowest = fixes.all.lowest.min(fix.lowest);
+            fixes.all.highest = fixes.all.highest.max(fix.highest);
+            fixes.all.largest_drop = fixes.all.largest_drop.max(fix.largest_drop);
+            return;
+        }
+        let (kind, set) = if note.is_warning() {
+            ("warning", &mut self.annotations.warnings)
+        } else {
+            ("info", &mut self.annotations.infos)
+        };
         set.insert(format!("PromQL {kind}: {} ({at})", note.text()));
+    }
+
+    pub(crate) fn finish(mut self) -> Annotations {
+        for ((text, at), MonotonicityFixes { all, count, last_ms }) in self.fixes {
+            self.annotations.infos.insert(format!(
+                "PromQL info: {text}, from buckets {} to {}, with a max diff of {}, over {count} samples from {} to {} \
+                 ({at})",
+                format_general(all.lowest),
+                format_general(all.highest),
+                format_two_digits(all.largest_drop),
+                format_time(all.time_ms),
+                format_time(last_ms),
+            ));
+        }
+        self.annotations
     }
 }

@@ -7,6 +7,7 @@
 
 mod annotations;
 mod ast;
+mod date;
 mod eval;
 mod float;
 mod format;

@@ -118,6 +118,28 @@ fn with_exponent(value: f64) -> String {
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
+/// Two significant digits: Go's `%.2g`.
+pub(crate) fn format_two_digits(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format_float(value);
+    }
+    let rounded: f64 = format!("{value:.1e}").parse().unwrap_or(value);
+    if (1e-4..100.0).contains(&rounded.abs()) { format_float(rounded) } else { with_exponent(rounded) }
+}
+
+/// A time in milliseconds since 1970 as RFC 3339 has it, in UTC: `2026-11-21T08:00:00Z`.
+pub(crate) fn format_time(time_ms: i64) -> String {
+    let seconds = time_ms.div_euclid(1000) as f64;
+    let crate::date::Date { year, month, day } = crate::date::Date::of(seconds);
+    let second = crate::date::second_of_day(seconds);
+    let fraction = match time_ms.rem_euclid(1000) {
+        0 => String::new(),
+        ms => format!(".{ms:03}").trim_end_matches('0').to_owned(),
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
 /// A duration in milliseconds as Prometheus prints it: `1h30m`, `0s`, `-5m`.
 pub fn format_duration_ms(duration_ms: i64) -> String {
     if duration_ms == 0 {
@@ -239,6 +261,15 @@ mod tests {
         ] {
             assert_eq!(format_float(value), plain);
             assert_eq!(format_json_float(value), json);
+        }
+    }
+
+    #[test]
+    fn times_and_rough_numbers_print_as_go_prints_them() {
+        assert_eq!(format_time(1_795_248_000_250), "2026-11-21T08:00:00.25Z");
+        assert_eq!(format_time(-1), "1969-12-31T23:59:59.999Z");
+        for (value, text) in [(0.0, "0"), (1.0, "1"), (12.34, "12"), (0.0123, "0.012"), (123.4, "1.2e+02")] {
+            assert_eq!(format_two_digits(value), text);
         }
     }
 

@@ -17,6 +17,7 @@ mod finish;
 mod frame;
 mod grouping;
 mod info;
+mod invariant;
 mod labels;
 mod math;
 mod over_time;
@@ -33,7 +34,7 @@ use std::cell::{Cell as StdCell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::annotations::{Annotations, Note};
+use crate::annotations::{Annotations, Note, Notebook};
 use crate::ast::{Expr, ExprKind, Position, ValueType};
 use crate::parser::{Features, with_stack};
 use crate::source::{SelectRequest, SeriesSource, SourceError};
@@ -145,13 +146,14 @@ pub fn evaluate(query: &Query<'_>, source: &dyn SeriesSource, limits: &Limits<'_
         query,
         source,
         limits,
-        annotations: RefCell::default(),
+        notebook: RefCell::default(),
         held: StdCell::new(0),
         find_resets: StdCell::new(false),
+        has_pinned: invariant::has_pinned(query.expr),
         stats: StdCell::default(),
     };
     let value = evaluator.run()?;
-    let annotations = evaluator.annotations.into_inner();
+    let annotations = evaluator.notebook.into_inner().finish();
     Ok(Evaluation { value, annotations, stats: evaluator.stats.get() })
 }
 
@@ -159,11 +161,13 @@ pub(crate) struct Evaluator<'e> {
     query: &'e Query<'e>,
     source: &'e dyn SeriesSource,
     limits: &'e Limits<'e>,
-    annotations: RefCell<Annotations>,
+    notebook: RefCell<Notebook>,
     /// Samples held in memory now.
     held: StdCell<usize>,
     /// Whether selectors find out for histograms of unknown reset hint if they follow a reset.
     find_resets: StdCell<bool>,
+    /// Whether anything in the query has an `@`.
+    has_pinned: bool,
     stats: StdCell<Stats>,
 }
 
@@ -177,7 +181,7 @@ impl Evaluator<'_> {
     }
 
     fn note(&self, note: &Note<'_>, at: Position) {
-        self.annotations.borrow_mut().add(note, at);
+        self.notebook.borrow_mut().add(note, at);
     }
 
     /// Fails if the query is no longer wanted or has run for too long. Called per series.
@@ -238,6 +242,9 @@ impl Evaluator<'_> {
     /// Hands the series of an instant-vector expression to `sink`, one by one, none without a sample.
     fn stream(&self, expr: &Expr, frame: Frame, sink: &mut Sink<'_>) -> Result<()> {
         self.check_frame(frame)?;
+        if self.is_worth_repeating(expr, frame) {
+            return self.repeated(expr, frame, sink);
+        }
         with_stack(|| self.stream_on_this_stack(expr, frame, sink))
     }
 
