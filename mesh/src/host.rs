@@ -1,5 +1,7 @@
 //! Host names: short names, wildcards and which of several is the most specific.
 
+use std::borrow::Cow;
+
 /// What a host written in an object of `namespace` stands for: a name without a dot is a service of
 /// that namespace, everything else is taken as it is.
 pub(crate) fn resolve(host: &str, namespace: &str, domain: &str) -> String {
@@ -38,7 +40,7 @@ pub(crate) fn specificity(pattern: &str) -> (bool, usize) {
 }
 
 /// The authority without its port, in lower case and without a final dot, and the port if there is one.
-pub fn split_authority(authority: &str) -> (String, Option<u16>) {
+pub fn split_authority(authority: &str) -> (Cow<'_, str>, Option<u16>) {
     let (host, port) = match authority.rsplit_once(':') {
         // The last colon of a bare IPv6 address is no port separator.
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
@@ -47,7 +49,13 @@ pub fn split_authority(authority: &str) -> (String, Option<u16>) {
         },
         _ => (authority, None),
     };
-    (host.trim_end_matches('.').to_ascii_lowercase(), port)
+    let host = host.trim_end_matches('.');
+    let lower = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    };
+    (lower, port)
 }
 
 /// True when an object with this `exportTo` in `namespace` is visible from `viewer`. Absent means all.
@@ -109,7 +117,7 @@ mod tests {
             ("a:b", "a:b", None),
             ("", "", None),
         ] {
-            assert_eq!(split_authority(authority), (host.to_owned(), port), "{authority}");
+            assert_eq!(split_authority(authority), (Cow::Borrowed(host), port), "{authority}");
         }
     }
 }

@@ -1,21 +1,5 @@
 //! The static service registry: which services exist and which endpoints stand behind them.
 //! In a cluster this comes from the Kubernetes API; for machines and the demo it is a YAML file.
-//!
-//! ```yaml
-//! services:
-//!   - name: reviews
-//!     namespace: bookinfo
-//!     ports:
-//!       - { number: 9080, name: http, protocol: HTTP }
-//!     endpoints:
-//!       - address: 127.0.1.3:15006        # ip:port; IPv6 as [::1]:15006
-//!         workload: reviews-v1
-//!         labels: { app: reviews, version: v1 }
-//!         serviceAccount: bookinfo-reviews
-//! ```
-//!
-//! An endpoint of a service with several ports names one address per port instead:
-//! `address: 127.0.1.3` and `ports: { http: 15006, grpc: 15007 }` (service port name to its own port).
 
 use crate::yaml::{ConfigError, parse_single};
 use serde::Deserialize;
@@ -25,6 +9,23 @@ use std::sync::Arc;
 /// Label set of a workload; sorted, so that equal sets compare and hash equal.
 pub type Labels = BTreeMap<String, String>;
 
+/// The services of a mesh, as a file:
+///
+/// ```yaml
+/// services:
+///   - name: reviews
+///     namespace: bookinfo
+///     ports:
+///       - { number: 9080, name: http, protocol: HTTP }
+///     endpoints:
+///       - address: 127.0.1.3:15006        # ip:port; IPv6 as [::1]:15006
+///         workload: reviews-v1
+///         labels: { app: reviews, version: v1 }
+///         serviceAccount: bookinfo-reviews
+/// ```
+///
+/// An endpoint of a service with several ports names one address per port instead:
+/// `address: 127.0.1.3` and `ports: { http: 15006, grpc: 15007 }` (service port name to its own port).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registry {

@@ -21,6 +21,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// Name of the client span, `<host>:<port><path>`.
     pub operation: Arc<str>,
+    /// The same as a header, for the proxy at the other end.
+    pub operation_header: Option<http::HeaderValue>,
     /// `namespace/name` of the VirtualService it comes from.
     pub virtual_service: Option<Arc<str>>,
     pub matcher: Matcher,

@@ -1,10 +1,4 @@
-//! Settings of one proxy process: one YAML file, unknown keys are errors with their place.
-//!
-//! ```yaml
-#![doc = include_str!("../proxy.example.yaml")]
-//! ```
-//!
-//! The registry's format is described at [`pharos_mesh::Registry`]'s module.
+//! Settings of one proxy process, with their defaults and where they are wrong.
 
 use crate::trace::Propagation;
 use pharos_mesh::{ConfigError, Labels, parse_single};
@@ -12,6 +6,13 @@ use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+/// Settings of one proxy process: one YAML file, unknown keys are errors with their place.
+///
+/// ```yaml
+#[doc = include_str!("../proxy.example.yaml")]
+/// ```
+///
+/// The registry's format is described at [`pharos_mesh::Registry`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {

@@ -120,8 +120,8 @@ pub(crate) fn plan(
     route.headers.request.apply(&mut head.headers);
     target.headers.request.apply(&mut head.headers);
     rewrite(record, forward, target, head)?;
-    if let Ok(operation) = HeaderValue::try_from(&*route.operation) {
-        head.headers.insert(headers::DECORATOR, operation);
+    if let Some(operation) = &route.operation_header {
+        head.headers.insert(headers::DECORATOR, operation.clone());
     }
     if let Some(timeout) = forward.timeout {
         let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -187,8 +187,6 @@ fn rewrite(
     }
     if let Some(authority) = forward.authority.as_ref().or(target.authority.as_ref()) {
         head.headers.insert(HOST, authority.clone());
-    } else if let Ok(authority) = HeaderValue::try_from(record.authority.as_str()) {
-        head.headers.insert(HOST, authority);
     }
     Ok(())
 }
@@ -233,11 +231,6 @@ pub(crate) async fn forward(
     mut head: Parts,
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
-    if !head.headers.contains_key(HOST)
-        && let Ok(authority) = HeaderValue::try_from(record.authority.as_str())
-    {
-        head.headers.insert(HOST, authority);
-    }
     start_upstream_span(record, &mut head.headers);
     let (upload, copies) = Upload::new(body, &record.request_body, record.grpc, plan.mirrors.len());
     for (cluster, copy) in plan.mirrors.drain(..).zip(copies) {
@@ -249,16 +242,14 @@ pub(crate) async fn forward(
     match plan.timeout {
         None => tries(record, &plan, &head, &upload).await,
         Some(limit) => {
-            let progress = record.request_body.clone();
+            let (progress, started) = (record.request_body.clone(), record.started);
             let expired = async {
                 let end = progress.ended_at().await;
                 sleep_until(end + limit).await;
             };
             tokio::select! {
                 answer = tries(record, &plan, &head, &upload) => answer.map(|answer| Answer {
-                    deadline: progress.ended_after().map(|_| Instant::now()).and_then(|_| {
-                        Some(record.started + progress.ended_after()? + limit)
-                    }),
+                    deadline: progress.ended_after().map(|after| started + after + limit),
                     ..answer
                 }),
                 () = expired => Err(LocalReply::timeout("response_timeout")),

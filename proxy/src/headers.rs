@@ -97,17 +97,19 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// Appends the client to `x-forwarded-for`, on one line.
-pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
+/// Appends the client to `x-forwarded-for`, on one line, which is returned.
+pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, client: IpAddr) -> String {
     let before: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
     let mut joined = before.join(&b","[..]);
     if !joined.is_empty() {
         joined.push(b',');
     }
     joined.extend_from_slice(client.to_string().as_bytes());
+    let line = String::from_utf8_lossy(&joined).into_owned();
     if let Ok(value) = HeaderValue::try_from(joined) {
         headers.insert(FORWARDED_FOR, value);
     }
+    line
 }
 
 /// The request's id: the one it has, or a new UUID whose 15th character tells the trace decision.

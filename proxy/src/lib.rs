@@ -1,8 +1,18 @@
 //! The data plane: a sidecar or gateway that routes HTTP by Istio's configuration and tells everything
 //! it saw as Istio metrics, Envoy access logs and spans. [`Config`] has its settings, [`Proxy`] runs it.
 //!
-//! A request is read once from top to bottom in `request.rs`. It never stores telemetry, never blocks
-//! on it, and knows nothing of the backend but the addresses it sends to.
+//! A request is read from top to bottom in `request.rs`: received and named, given a place in a trace,
+//! routed by [`pharos_mesh::RouteTable`], perhaps delayed or aborted, forwarded with retries
+//! (`forward.rs`) over kept connections (`pool.rs`). All that while a record of it is filled
+//! (`record.rs`), which is closed once: with the last byte, or when the client goes away.
+//!
+//! It serves HTTP/1.1 and HTTP/2 with prior knowledge on every port, so that gRPC passes with its
+//! trailers. Bodies stream; of a request's body 64 KiB are kept for a retry. What a peer can send is
+//! limited: `listen.rs` for clients, `pool.rs` for upstreams, `peer.rs` for metadata, `metrics.rs` for
+//! label sets, `batch.rs` for what waits to be sent.
+//!
+//! It stores nothing, never waits for a receiver of telemetry, and knows nothing of the backend but
+//! the addresses it sends to. Not built yet: TLS, upgrades, circuit breaking, outlier detection.
 
 mod admin;
 mod body;

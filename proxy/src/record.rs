@@ -249,10 +249,12 @@ impl Record {
     fn close(&mut self) {
         self.closed = true;
         let duration = self.elapsed();
-        let code = self.status.to_string();
-        let flags = self.flags.to_string();
+        let code = http::StatusCode::from_u16(self.status).ok();
+        let code = code.as_ref().map_or("0", http::StatusCode::as_str);
+        let flags =
+            if self.flags.is_empty() { Cow::Borrowed("-") } else { Cow::Owned(self.flags.to_string()) };
         let grpc_status = self.grpc_status.map_or_else(String::new, |status| status.to_string());
-        let labels = self.labels(&code, &flags, &grpc_status);
+        let labels = self.labels(code, &flags, &grpc_status);
         let telemetry = &self.shared.telemetry;
         telemetry.metrics.observe(
             &labels,

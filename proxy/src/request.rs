@@ -28,7 +28,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<ResponseBody>, BoxError> {
     let (head, body) = request.into_parts();
     let mut record = Record::begin(&listener, &connection, &head);
-    let mut context = Exchange { announced: false, response_rules: Vec::new(), cors: None };
+    let mut context = Exchange { announced: false, route: None, cors: None };
     match handle(&listener, &mut record, &mut context, head, body).await {
         Ok(answer) => Ok(context.respond(record, answer)),
         Err(reply) => Ok(context.reply(record, reply)),
@@ -39,7 +39,7 @@ pub(crate) async fn serve(
 struct Exchange {
     /// The client is a proxy that told its name, and wants to know ours.
     announced: bool,
-    response_rules: Vec<Arc<Route>>,
+    route: Option<Arc<Route>>,
     cors: Option<(Arc<Cors>, HeaderValue)>,
 }
 
@@ -51,6 +51,7 @@ async fn handle(
     body: Incoming,
 ) -> Result<Answer, LocalReply> {
     check(record, &head)?;
+    name_host(record, &mut head);
     receive(listener, record, exchange, &mut head.headers);
     start_trace(record, &mut head.headers);
     let plan = match listener.role {
@@ -77,6 +78,15 @@ fn check(record: &Record, head: &Parts) -> Result<(), LocalReply> {
     Ok(())
 }
 
+/// HTTP/2 has the authority in the URI, and so has HTTP/1 in its absolute form, where it wins.
+fn name_host(record: &Record, head: &mut Parts) {
+    if head.uri.authority().is_some()
+        && let Ok(authority) = HeaderValue::try_from(record.authority.as_str())
+    {
+        head.headers.insert(HOST, authority);
+    }
+}
+
 /// Takes off what ends here and notes who sent it.
 fn receive(listener: &Listener, record: &mut Record, exchange: &mut Exchange, fields: &mut HeaderMap) {
     headers::strip_hop_by_hop(fields);
@@ -84,7 +94,7 @@ fn receive(listener: &Listener, record: &mut Record, exchange: &mut Exchange, fi
     match listener.role {
         Role::Gateway => {
             headers::sanitize_at_edge(fields, client);
-            headers::append_forwarded_for(fields, client);
+            record.forwarded_for = headers::append_forwarded_for(fields, client);
             fields.insert(headers::FORWARDED_PROTO, HeaderValue::from_static(record.scheme));
         }
         Role::Outbound => {
@@ -214,7 +224,7 @@ async fn route(
     };
     record.route_name = route.name.clone();
     record.span_name = route.operation.clone();
-    exchange.response_rules.push(route.clone());
+    exchange.route = Some(route.clone());
     let chosen = match &route.action {
         Action::Forward(forward) => {
             let chosen = forward::choose(forward);
@@ -325,7 +335,7 @@ impl Exchange {
         if record.role != Role::Inbound {
             record.peer = announced.or(record.peer.take());
         }
-        for route in &self.response_rules {
+        if let Some(route) = &self.route {
             route.headers.response.apply(&mut head.headers);
         }
         if let Some(target) = response_changes {
@@ -350,7 +360,7 @@ impl Exchange {
     /// An answer of our own.
     fn reply(self, record: Box<Record>, mut reply: LocalReply) -> Response<ResponseBody> {
         let mut added = HeaderMap::new();
-        for route in &self.response_rules {
+        if let Some(route) = &self.route {
             route.headers.response.apply(&mut added);
         }
         self.add_cors(&mut added);

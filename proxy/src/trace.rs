@@ -171,21 +171,19 @@ impl Context {
     /// Writes the families of `order`. A `b3` header that is there is always brought up to date: left
     /// as it came it would win over what we write.
     pub(crate) fn inject(&self, headers: &mut HeaderMap, order: &[Propagation]) {
-        let set = |headers: &mut HeaderMap, name: HeaderName, value: String| {
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(name, value);
-            }
-        };
+        let mut text = Text::default();
         for family in order {
             match family {
                 Propagation::B3 => {
                     if headers.contains_key(B3) {
-                        set(headers, B3, self.b3_single());
+                        headers.insert(B3, self.b3_single(&mut text));
                     }
-                    set(headers, B3_TRACE_ID, self.trace_id.short_hex());
-                    set(headers, B3_SPAN_ID, self.span_id.to_string());
+                    headers.insert(B3_TRACE_ID, text.clear().hex(self.b3_trace_id()).value());
+                    headers.insert(B3_SPAN_ID, text.clear().hex(&self.span_id.0).value());
                     match self.parent {
-                        Some(parent) => set(headers, B3_PARENT, parent.to_string()),
+                        Some(parent) => {
+                            headers.insert(B3_PARENT, text.clear().hex(&parent.0).value());
+                        }
                         None => {
                             headers.remove(B3_PARENT);
                         }
@@ -197,34 +195,71 @@ impl Context {
                     }
                 }
                 Propagation::W3c => {
-                    let ours = format!("-{}-", self.trace_id);
-                    let same_trace = text(headers, &TRACEPARENT).is_some_and(|old| old.contains(&ours));
+                    let same_trace = matches!(
+                        extract_w3c(headers),
+                        Some(Incoming::Continue { trace_id, .. }) if trace_id == self.trace_id
+                    );
                     if !same_trace {
                         headers.remove(TRACESTATE);
                     }
-                    set(headers, TRACEPARENT, self.traceparent());
+                    let text = text.clear().put(b"00-").hex(&self.trace_id.0).put(b"-").hex(&self.span_id.0);
+                    headers.insert(TRACEPARENT, text.put(if self.sampled { b"-01" } else { b"-00" }).value());
                 }
             }
         }
     }
 
-    fn b3_single(&self) -> String {
+    fn b3_single(&self, text: &mut Text) -> HeaderValue {
         let flag = match (self.debug, self.sampled) {
-            (true, _) => "d",
-            (false, true) => "1",
-            (false, false) => "0",
+            (true, _) => b"-d",
+            (false, true) => b"-1",
+            (false, false) => b"-0",
         };
-        let parent = self.parent.map_or_else(String::new, |parent| format!("-{parent}"));
-        format!("{}-{}-{flag}{parent}", self.trace_id.short_hex(), self.span_id)
+        text.clear().hex(self.b3_trace_id()).put(b"-").hex(&self.span_id.0).put(flag);
+        if let Some(parent) = self.parent {
+            text.put(b"-").hex(&parent.0);
+        }
+        text.value()
     }
 
-    fn traceparent(&self) -> String {
-        format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    /// B3 ids keep the width they came with: 64 bits when the upper half is zero.
+    fn b3_trace_id(&self) -> &[u8] {
+        let (high, low) = self.trace_id.0.split_at(8);
+        if high == [0; 8] { low } else { &self.trace_id.0 }
     }
 
     /// A span below this one.
     pub(crate) fn child(&self) -> Self {
         Self { span_id: new_span_id(), parent: Some(self.span_id), ..*self }
+    }
+}
+
+/// Where header values are put together, without a detour over the heap.
+#[derive(Default)]
+struct Text(smallvec::SmallVec<[u8; 80]>);
+
+impl Text {
+    fn clear(&mut self) -> &mut Self {
+        self.0.clear();
+        self
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn hex(&mut self, bytes: &[u8]) -> &mut Self {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+        for byte in bytes {
+            self.0.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+        self
+    }
+
+    fn value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static("0"))
     }
 }
 

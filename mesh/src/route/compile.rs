@@ -52,9 +52,11 @@ pub(crate) struct Viewer<'a> {
 pub(crate) fn default_route(viewer: &Viewer<'_>, service: &Service) -> Route {
     let name: Arc<str> = cluster_name(viewer.port, "", &service.host).into();
     let target = viewer.clusters.get(&name).map_or(Target::Missing(name), |c| Target::Known(c.clone()));
+    let operation = format!("{}:{}/*", service.host, viewer.port);
     Route {
         name: "default".into(),
-        operation: format!("{}:{}/*", service.host, viewer.port).into(),
+        operation_header: HeaderValue::try_from(operation.as_str()).ok(),
+        operation: operation.into(),
         virtual_service: None,
         matcher: Matcher::default(),
         fault: FaultPolicy::default(),
@@ -123,6 +125,7 @@ fn add_rule(
         let catch_all = matcher.is_catch_all();
         routes.push(Arc::new(Route {
             name: name.into(),
+            operation_header: HeaderValue::try_from(operation.as_str()).ok(),
             operation: operation.into(),
             virtual_service: Some(format!("{}/{}", owner.namespace, owner.name).into()),
             matcher,

@@ -35,7 +35,6 @@ use pharos_proto::envoy::service::accesslog::v3::access_log_service_client::Acce
 use pharos_proto::envoy::service::accesslog::v3::stream_access_logs_message::{
     HttpAccessLogEntries, Identifier, LogEntries,
 };
-use prost::Message;
 use prost_types::{Any, Duration as ProtoDuration, Timestamp, Value, value::Kind};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -197,7 +196,7 @@ pub(crate) fn entry(record: &Record, duration: Duration, labels: &super::Labels<
         let key = if record.role == Role::Inbound { "downstream_peer" } else { "upstream_peer" };
         let any = Any {
             type_url: "type.googleapis.com/google.protobuf.Struct".to_owned(),
-            value: peer.to_struct().encode_to_vec(),
+            value: peer.encoded().to_vec(),
         };
         filter_state_objects.insert(key.to_owned(), any);
     }

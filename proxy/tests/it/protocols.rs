@@ -107,6 +107,25 @@ async fn http2_clients_reach_http1_services_and_share_a_connection() {
 }
 
 #[tokio::test]
+async fn an_authority_is_rewritten_for_either_version() {
+    let reviews = Backend::start("reviews-v1", Behaviour::default()).await;
+    let rules = virtual_service(
+        "reviews",
+        "[{ rewrite: { authority: inner.test, uri: /new }, route: [{ destination: { host: reviews } }] }]",
+    );
+    let (_world, _proxy, at) = outbound(&[&reviews], &rules).await;
+    send(at, get("reviews:9080", "/x?q=1")).await.unwrap();
+    send_h2(at, get("reviews:9080", "/x?q=1")).await.unwrap();
+    let mut absolute = get("other:1", "/x?q=1");
+    *absolute.uri_mut() = "http://reviews:9080/x?q=1".parse().unwrap();
+    send(at, absolute).await.unwrap();
+    for seen in reviews.seen() {
+        assert_eq!((seen.authority.as_str(), seen.path.as_str()), ("inner.test", "/newx?q=1"));
+    }
+    assert_eq!(reviews.seen().len(), 3);
+}
+
+#[tokio::test]
 async fn an_upstream_that_closed_its_idle_connection_is_dialled_again() {
     // The connection is closed after each answer, without saying so before.
     let closing = Behaviour { headers: vec![("connection".into(), "close".into())], ..Behaviour::default() };
