@@ -181,9 +181,9 @@ impl Evaluator<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<()> {
         let mut all = self.vector(operand, frame)?;
-        self.note_sort(at);
+        self.note_sort(frame, at);
         let value = |series: &Series| series.row.floats.first().copied().unwrap_or(f64::NAN);
-        if self.query.is_instant() {
+        if frame.steps() == 1 {
             all.retain(|series| matches!(series.row.get(0), Cell::Float(_)));
             all.sort_by(|a, b| match (value(a), value(b)) {
                 // NaN goes last either way.
@@ -209,7 +209,7 @@ impl Evaluator<'_> {
     ) -> Result<()> {
         let labels = labels.iter().map(|label| self.text(label)).collect::<Result<Vec<_>>>()?;
         let mut all = self.vector(operand, frame)?;
-        self.note_sort(at);
+        self.note_sort(frame, at);
         all.sort_by(|a, b| {
             let (a, b) = (&a.metric.labels, &b.metric.labels);
             let by_label = labels.iter().map(|label| natural_order(a.get(label), b.get(label)));
@@ -219,8 +219,8 @@ impl Evaluator<'_> {
         self.hand_on(all, sink)
     }
 
-    fn note_sort(&self, at: Position) {
-        if !self.query.is_instant() {
+    fn note_sort(&self, frame: Frame, at: Position) {
+        if frame.steps() > 1 {
             self.note(&Note::SortInRangeQuery, at);
         }
     }

@@ -22,6 +22,8 @@ mod labels;
 mod math;
 mod over_time;
 mod pick;
+#[cfg(test)]
+mod random_tests;
 mod range;
 mod rate;
 mod rate_kernel;
