@@ -134,6 +134,18 @@ describe("metrics", () => {
   });
 });
 
+test("Ctrl-K leads to a place by its name", () =>
+  onPage("/graph", async (page) => {
+    await graphReady(page, 5);
+    await page.keyboard.press("Control+k");
+    const box = page.getByRole("combobox", { name: /Go to a page/ });
+    await box.fill("ratings logs");
+    await page.locator(".palette [role=option]").filter({ hasText: "ratings" }).first().waitFor();
+    await box.press("Enter");
+    await page.waitForURL(/\/logs\?.*q=service/);
+    await page.locator(".log-row:not(.head)").first().waitFor();
+  }));
+
 describe("an empty server", () => {
   let empty;
   before(async () => {

@@ -85,21 +85,26 @@ export interface Tail {
   close(): void;
 }
 
-/** Follows new rows as they are stored. `onState` says whether the stream is up. */
-export function tailAccessLogs(
-  filter: string,
-  onRows: (rows: AccessLogRow[]) => void,
-  onState: (connected: boolean) => void,
-): Tail {
+export interface TailEvents {
+  rows(rows: AccessLogRow[]): void;
+  /** Whether the stream is up. */
+  state(connected: boolean): void;
+  /** Rows came faster than this reader took them, and some were left out. */
+  lost(): void;
+}
+
+/** Follows new rows as they are stored. */
+export function tailAccessLogs(filter: string, events: TailEvents): Tail {
   const source = new EventSource(address("/api/v1/access-logs/tail", { filter }));
   const decodeRows = list(accessLogRow);
-  source.addEventListener("open", () => onState(true));
-  source.addEventListener("error", () => onState(false));
+  source.addEventListener("open", () => events.state(true));
+  source.addEventListener("error", () => events.state(false));
+  source.addEventListener("lost", () => events.lost());
   source.addEventListener("rows", (event) => {
     try {
-      onRows(decodeRows(JSON.parse((event as MessageEvent<string>).data), "tail"));
+      events.rows(decodeRows(JSON.parse((event as MessageEvent<string>).data), "tail"));
     } catch {
-      onState(false);
+      events.state(false);
     }
   });
   return { close: () => source.close() };

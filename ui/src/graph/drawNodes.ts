@@ -4,7 +4,7 @@ import { compact, perSecond, percent } from "../model/units";
 import { type Bounds, type Camera, overlaps } from "./camera";
 import type { Emphasis } from "./emphasis";
 import { type EdgeLabel } from "./labels";
-import { LABEL_PX, SUBTITLE_PX, TITLE_PX, ellipsis } from "./measure";
+import { LABEL_PX, SUBTITLE_PX, TITLE_PX, ellipsis, textWidth } from "./measure";
 import type { Palette } from "./palette";
 import type { Scene, SceneNode } from "./scene";
 import { badgesOf, healthSign, lock, nodeOutline } from "./shapes";
@@ -12,6 +12,12 @@ import { badgesOf, healthSign, lock, nodeOutline } from "./shapes";
 /** Zoomed out, text shrinks less than the rest, as far as there is room for it. */
 const textPx = (worldPx: number, scale: number, leastScreenPx: number, most: number): number =>
   Math.min(worldPx * most, Math.max(worldPx, leastScreenPx / scale));
+
+/** The wanted size, or what fits the room, but never below the size that the node was measured with. */
+function fittedPx(text: string, wanted: number, least: number, weight: string, font: string, room: number): number {
+  const width = (textWidth(text, `${weight}${least}px ${font}`) * wanted) / least;
+  return width <= room ? wanted : Math.max(least, (wanted * room) / width);
+}
 
 const TEXT_SCALE = 0.4;
 const SUBTITLE_SCALE = 0.55;
@@ -130,15 +136,18 @@ function drawCard(
   context.textAlign = "left";
   context.textBaseline = "alphabetic";
   const detailed = camera.scale >= SUBTITLE_SCALE;
-  const titleFace = `600 ${textPx(TITLE_PX, camera.scale, 11.5, 1.2)}px ${palette.font}`;
+  const titlePx = fittedPx(data.title, textPx(TITLE_PX, camera.scale, 11.5, 1.2), TITLE_PX, "600 ", palette.font, room);
+  const titleFace = `600 ${titlePx}px ${palette.font}`;
   context.font = titleFace;
   context.fillStyle = palette.nodeText;
   context.fillText(ellipsis(data.title, titleFace, room), textLeft, detailed ? node.y - 2 : node.y + 5);
   if (detailed) {
-    const face = `${textPx(SUBTITLE_PX, camera.scale, 9.8, 1.2)}px ${palette.font}`;
+    const subtitle = subtitleOf(data);
+    const px = fittedPx(subtitle, textPx(SUBTITLE_PX, camera.scale, 9.8, 1.2), SUBTITLE_PX, "", palette.font, room);
+    const face = `${px}px ${palette.font}`;
     context.font = face;
     context.fillStyle = palette.nodeMuted;
-    context.fillText(ellipsis(subtitleOf(data), face, room), textLeft, node.y + 14.5);
+    context.fillText(ellipsis(subtitle, face, room), textLeft, node.y + 14.5);
   }
   if (marks.showBadges && detailed) badgesOf(context, node, palette);
 }

@@ -92,7 +92,7 @@ export function LogsPage() {
           <p class="result-line">
             {state.live
               ? tail.connected
-                ? `Following, ${plural(rows.length, "row")} kept`
+                ? `Following, ${plural(rows.length, "row")} kept${tail.lost ? "; some came too fast and are left out here, search finds them" : ""}`
                 : "Connecting to the live tail…"
               : search.asked &&
                 `${plural(rows.length, "row")}${search.more ? ", more below" : ""} · ${count(search.scannedRows)} scanned in ${search.tookMs} ms`}

@@ -10,6 +10,8 @@ interface LogTail {
   connected: boolean;
   /** Rows that arrived while paused. */
   held: number;
+  /** Some rows were left out, because they came too fast. */
+  lost: boolean;
 }
 
 /** `filter` null: not connected. */
@@ -17,6 +19,7 @@ export function useLogTail(filter: string | null, paused: boolean): LogTail {
   const [rows, setRows] = useState<readonly AccessLogRow[]>([]);
   const [connected, setConnected] = useState(false);
   const [held, setHeld] = useState(0);
+  const [lost, setLost] = useState(false);
   const waiting = useRef<AccessLogRow[]>([]);
   const isPaused = useRef(paused);
   isPaused.current = paused;
@@ -24,6 +27,7 @@ export function useLogTail(filter: string | null, paused: boolean): LogTail {
   useEffect(() => {
     setRows([]);
     setConnected(false);
+    setLost(false);
     waiting.current = [];
     if (filter === null) return;
     let frame = 0;
@@ -38,15 +42,15 @@ export function useLogTail(filter: string | null, paused: boolean): LogTail {
       waiting.current = [];
       setRows((before) => [...fresh, ...before].slice(0, KEPT_ROWS));
     };
-    const tail = tailAccessLogs(
-      filter,
-      (arrived) => {
+    const tail = tailAccessLogs(filter, {
+      rows: (arrived) => {
         const newestFirst = [...arrived].sort((a, b) => b.timeUnixUs - a.timeUnixUs);
         waiting.current = [...newestFirst, ...waiting.current].slice(0, KEPT_ROWS);
         frame ||= requestAnimationFrame(flush);
       },
-      setConnected,
-    );
+      state: setConnected,
+      lost: () => setLost(true),
+    });
     return () => {
       tail.close();
       cancelAnimationFrame(frame);
@@ -61,5 +65,5 @@ export function useLogTail(filter: string | null, paused: boolean): LogTail {
     setRows((before) => [...fresh, ...before].slice(0, KEPT_ROWS));
   }, [paused]);
 
-  return { rows, connected, held };
+  return { rows, connected, held, lost };
 }

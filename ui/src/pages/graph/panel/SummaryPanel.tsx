@@ -18,7 +18,7 @@ export function SummaryPanel({ graph, onSelect }: { graph: MeshGraph; onSelect: 
     .filter(({ health }) => health === "failing" || health === "degraded")
     .sort((a, b) => (b.health === "failing" ? 1 : 0) - (a.health === "failing" ? 1 : 0) || b.errorShare * b.rate - a.errorShare * a.rate);
   const slowest = graph.edges.filter(({ p95Ms }) => p95Ms !== null).sort((a, b) => b.p95Ms! - a.p95Ms!);
-  const namespaces = new Set(graph.nodes.map(({ namespace }) => namespace));
+  const namespaces = new Set(graph.nodes.map(({ namespace }) => namespace).filter((namespace) => namespace !== "unknown"));
   return (
     <div class="panel">
       <header>
