@@ -95,6 +95,16 @@ function StatusPanel({ status }: { status: Status }) {
           ))}
         </tbody>
       </table>
+      <dl class="listeners">
+        {status.listeners.map(({ name, address }) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>
+              <code>{address}</code>
+            </dd>
+          </div>
+        ))}
+      </dl>
       <p class="hint">
         Pharos {status.version}, up {seconds(status.uptimeS)}
         {status.memoryBytes > 0 && `, ${bytes(status.memoryBytes)} of memory`}

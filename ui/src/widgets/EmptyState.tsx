@@ -95,6 +95,16 @@ function NothingYet({ what, status, reason, snippets }: { status: Status | null 
           ))}
         </ul>
       )}
+      {status && status.listeners.length > 0 && (
+        <p class="listeners">
+          Listening on{" "}
+          {status.listeners.map(({ name, address }) => (
+            <span key={name}>
+              {name} <code>{address}</code>
+            </span>
+          ))}
+        </p>
+      )}
       <div class="snippets">
         <div class="tabs" role="tablist">
           {snippets.map((name, index) => (
