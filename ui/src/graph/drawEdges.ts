@@ -37,16 +37,17 @@ function drawBox(context: CanvasRenderingContext2D, box: SceneBox, camera: Camer
   context.setLineDash([]);
   const isNamespace = box.box.kind === "namespace";
   if (!isNamespace && camera.scale < BOX_TITLE_SCALE) return;
-  // Far out, a namespace's name keeps a readable size; it is left out where it would not fit.
-  const size = isNamespace ? Math.max(11.5, 10.5 / camera.scale) : 10.5;
+  // Far out, a namespace's name keeps a readable size and stands above its box, clear of the nodes.
+  const isFar = camera.scale < BOX_TITLE_SCALE;
+  const size = isNamespace ? Math.max(12, 10.5 / camera.scale) : 10.5;
   context.font = `600 ${size}px ${palette.font}`;
-  const title = isNamespace ? box.box.title : box.box.title;
-  if (context.measureText(title).width > box.right - box.left - 12) return;
+  const room = box.right - box.left + (isFar ? size : -12);
+  if (context.measureText(box.box.title).width > room) return;
   context.fillStyle = palette.boxText;
-  context.textBaseline = "middle";
   context.textAlign = "left";
-  const inset = camera.scale < BOX_TITLE_SCALE ? 8 / camera.scale : 14;
-  context.fillText(title, box.left + Math.min(inset, 40), box.top + Math.max(16, size * 0.9));
+  context.textBaseline = isFar ? "bottom" : "middle";
+  if (isFar) context.fillText(box.box.title, box.left, box.top - size * 0.2);
+  else context.fillText(box.box.title, box.left + 14, box.top + 17);
 }
 
 interface Batch {

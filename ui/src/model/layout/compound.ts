@@ -136,7 +136,9 @@ function spacingAt(depth: number, group: LayoutGroup, edgeCount: number, labelRo
   // Where edges are many, labels are not placed with care, and need no room.
   const room = (edgeCount > 150 ? 60 : labelRoom) + 34;
   const gapX = depth < 2 ? room + Math.min(170, Math.max(0, edgeCount - 20) * 0.6) : room;
-  return { gapX, gapY: group.groups.length > 0 ? 30 : members > 60 ? 18 : 34 };
+  // Drawings are wider than high: while there are few nodes, height is free, and keeps labels apart.
+  const gapY = members > 60 ? 18 : members > 16 ? 30 : 52;
+  return { gapX, gapY };
 }
 
 function shiftInto(target: Placed, source: Placed, dx: number, dy: number): void {
