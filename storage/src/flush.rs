@@ -27,7 +27,7 @@ use crate::{
 pub(crate) type TableLogs = Arc<[Mutex<Box<dyn TableLog>>; Table::ALL.len()]>;
 
 /// After a failure: long enough for an operator's `rm`, short enough for the head not to fill up.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_secs(1) };
 
 #[derive(Clone)]
 pub(crate) struct Flusher {

@@ -11,6 +11,8 @@ mod columns;
 mod commit;
 mod compact;
 mod config;
+#[cfg(test)]
+mod crash_tests;
 mod decode;
 mod derive;
 mod disk;

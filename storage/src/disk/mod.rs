@@ -1,5 +1,7 @@
 //! All file I/O of the storage, through one small trait: the local disk, or in tests a disk that crashes.
 
+#[cfg(test)]
+mod crash;
 mod local;
 mod store;
 
@@ -7,6 +9,8 @@ use std::{fmt, io, ops::Range, time::SystemTime};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+pub(crate) use crash::{CrashDisk, Fault};
 pub(crate) use local::LocalDisk;
 pub(crate) use store::DiskStore;
 
