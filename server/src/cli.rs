@@ -1,6 +1,7 @@
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Parser, Subcommand};
+use pharos_demo::{DemoNetwork, MAX_REQUESTS_PER_SECOND};
 
 use crate::settings::Settings;
 
@@ -19,13 +20,15 @@ pub(crate) enum Command {
         Every option can also be a key of the YAML file (data_dir, listen_ui, …) or an environment variable.")]
     Serve(Serve),
     /// Run the backend with a whole Bookinfo mesh and a steady load beside it
-    #[command(after_help = "Example:\n  pharos demo --rps 50\n\nThen open http://127.0.0.1:20001. Ctrl-C stops all of it.")]
+    #[command(
+        after_help = "Example:\n  pharos demo --rps 50\n\nThen open http://127.0.0.1:20001. Ctrl-C stops all of it."
+    )]
     Demo(Demo),
-    /// One workload of the demo; started by `pharos demo`
-    #[command(hide = true, disable_help_flag = true)]
-    DemoWorkload {
+    /// One process of the demo; started by `pharos demo`
+    #[command(name = pharos_demo::PROCESS_SUBCOMMAND, hide = true, disable_help_flag = true)]
+    DemoProcess {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
+        arguments: Vec<OsString>,
     },
 }
 
@@ -43,9 +46,13 @@ pub(crate) struct Demo {
     /// Requests per second that arrive at the gateway, whether or not earlier ones were answered
     #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = parse_rate)]
     pub rps: f64,
-    /// Folder with the mesh's Istio YAML, which may be edited while the demo runs [default: deploy/demo if it is there, else a copy of the one built in]
+    /// Folder with the mesh's Istio YAML, which may be edited while the demo runs [default: deploy/demo if it is
+    /// there, else a copy of the one built in]
     #[arg(long, value_name = "DIR")]
     pub mesh_dir: Option<PathBuf>,
+    /// First three octets of the loopback network that the mesh lives in
+    #[arg(long, value_name = "127.X.Y", default_value_t)]
+    pub network: DemoNetwork,
     /// The pharos-proxy binary [default: the one beside this binary]
     #[arg(long, value_name = "FILE", env = "PHAROS_PROXY")]
     pub proxy: Option<PathBuf>,
@@ -55,8 +62,8 @@ pub(crate) struct Demo {
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 10_000.0 => Ok(rate),
-        _ => Err(format!("{text:?} is no rate above 0 and up to 10000")),
+        Ok(rate) if (0.0..=MAX_REQUESTS_PER_SECOND).contains(&rate) => Ok(rate),
+        _ => Err(format!("{text:?} is no rate from 0 to {MAX_REQUESTS_PER_SECOND}")),
     }
 }
 

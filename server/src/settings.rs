@@ -10,33 +10,63 @@ use serde::Deserialize;
 /// What a person may set. `None` is "not said here".
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Folder for the tables and the write-ahead log; made if it is missing [default: ./pharos-data]
     #[arg(long, value_name = "DIR", env = "PHAROS_DATA_DIR")]
     data_dir: Option<PathBuf>,
 
     /// Web UI, graph, traces, SQL, everything of Pharos' own [default: 127.0.0.1:20001]
-    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_UI", help_heading = "Listeners (port 0 takes a free one)")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PHAROS_LISTEN_UI",
+        help_heading = "Listeners (port 0 takes a free one)"
+    )]
     listen_ui: Option<SocketAddr>,
 
     /// Prometheus API, remote write, /federate and Pharos' own /metrics [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_PROMETHEUS", help_heading = "Listeners (port 0 takes a free one)")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PHAROS_LISTEN_PROMETHEUS",
+        help_heading = "Listeners (port 0 takes a free one)"
+    )]
     listen_prometheus: Option<SocketAddr>,
 
     /// OTLP and Envoy's access-log service over gRPC [default: 127.0.0.1:4317]
-    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_OTLP_GRPC", help_heading = "Listeners (port 0 takes a free one)")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PHAROS_LISTEN_OTLP_GRPC",
+        help_heading = "Listeners (port 0 takes a free one)"
+    )]
     listen_otlp_grpc: Option<SocketAddr>,
 
     /// OTLP over HTTP, protobuf and JSON [default: 127.0.0.1:4318]
-    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_OTLP_HTTP", help_heading = "Listeners (port 0 takes a free one)")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PHAROS_LISTEN_OTLP_HTTP",
+        help_heading = "Listeners (port 0 takes a free one)"
+    )]
     listen_otlp_http: Option<SocketAddr>,
 
     /// Zipkin v2 spans [default: 127.0.0.1:9411]
-    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_ZIPKIN", help_heading = "Listeners (port 0 takes a free one)")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PHAROS_LISTEN_ZIPKIN",
+        help_heading = "Listeners (port 0 takes a free one)"
+    )]
     listen_zipkin: Option<SocketAddr>,
 
     /// Jaeger's query API [default: 127.0.0.1:16686]
-    #[arg(long, value_name = "ADDRESS", env = "PHAROS_LISTEN_JAEGER", help_heading = "Listeners (port 0 takes a free one)")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PHAROS_LISTEN_JAEGER",
+        help_heading = "Listeners (port 0 takes a free one)"
+    )]
     listen_jaeger: Option<SocketAddr>,
 
     /// How long rows are kept, such as 12h or 30d; 0 keeps them for ever [default: 15d]
@@ -63,7 +93,7 @@ pub struct Settings {
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Durability {
+pub(crate) enum Durability {
     #[default]
     Fsync,
     Interval,
@@ -72,25 +102,27 @@ pub enum Durability {
 
 /// Settings with every default filled in: what the backend runs by.
 #[derive(Clone, Debug)]
-pub struct Config {
-    pub data_dir: PathBuf,
-    pub listen: Listen,
-    pub retention: Option<Duration>,
-    pub durability: Durability,
-    pub head_bytes: u64,
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: Listen,
+    pub(crate) retention: Option<Duration>,
+    pub(crate) durability: Durability,
+    pub(crate) head_bytes: u64,
+    /// Relative paths of the configuration file start here.
+    pub(crate) base_dir: PathBuf,
     /// Prometheus' YAML with `global` and `scrape_configs`; `None` scrapes nothing.
-    pub scrape_yaml: Option<String>,
+    pub(crate) scrape_yaml: Option<String>,
 }
 
 /// Where each listener is to bind.
 #[derive(Clone, Copy, Debug)]
-pub struct Listen {
-    pub ui: SocketAddr,
-    pub prometheus: SocketAddr,
-    pub otlp_grpc: SocketAddr,
-    pub otlp_http: SocketAddr,
-    pub zipkin: SocketAddr,
-    pub jaeger: SocketAddr,
+pub(crate) struct Listen {
+    pub(crate) ui: SocketAddr,
+    pub(crate) prometheus: SocketAddr,
+    pub(crate) otlp_grpc: SocketAddr,
+    pub(crate) otlp_http: SocketAddr,
+    pub(crate) zipkin: SocketAddr,
+    pub(crate) jaeger: SocketAddr,
 }
 
 impl Settings {
@@ -98,8 +130,9 @@ impl Settings {
     ///
     /// # Errors
     /// The file cannot be read, or has a wrong key or value: the message names file, line and column.
-    pub fn read(path: &std::path::Path) -> anyhow::Result<Settings> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    pub(crate) fn read(path: &std::path::Path) -> anyhow::Result<Settings> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Settings::parse(&text).with_context(|| format!("in {}", path.display()))
     }
 
@@ -112,7 +145,7 @@ impl Settings {
 
     /// `self` where it says something, `weaker` elsewhere.
     #[must_use]
-    pub fn or(self, weaker: Settings) -> Settings {
+    pub(crate) fn or(self, weaker: Settings) -> Settings {
         Settings {
             data_dir: self.data_dir.or(weaker.data_dir),
             listen_ui: self.listen_ui.or(weaker.listen_ui),
@@ -129,8 +162,13 @@ impl Settings {
         }
     }
 
-    pub fn resolve(self) -> anyhow::Result<Config> {
-        let loopback = |set: Option<SocketAddr>, port| set.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)));
+    /// Fills in the defaults.
+    ///
+    /// # Errors
+    /// A value makes no sense.
+    pub(crate) fn resolve(self, base_dir: PathBuf) -> anyhow::Result<Config> {
+        let loopback =
+            |set: Option<SocketAddr>, port| set.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)));
         let head_bytes = self.head_bytes.unwrap_or(64 << 20);
         if head_bytes < 1 << 20 {
             bail!("head_bytes is {head_bytes}: at least 1MiB is needed");
@@ -163,6 +201,7 @@ impl Settings {
             },
             durability: self.durability.unwrap_or_default(),
             head_bytes,
+            base_dir,
             scrape_yaml,
         })
     }
@@ -209,7 +248,9 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
-fn deserialize_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+fn deserialize_duration<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
@@ -225,9 +266,11 @@ mod tests {
 
     #[test]
     fn the_stronger_source_wins_and_the_rest_has_defaults() {
-        let file = Settings::parse("listen_ui: 127.0.0.1:1\nretention: 2d\nhead_bytes: 8MiB\ndurability: none").unwrap();
+        let file =
+            Settings::parse("listen_ui: 127.0.0.1:1\nretention: 2d\nhead_bytes: 8MiB\ndurability: none")
+                .unwrap();
         let flags = Settings { listen_ui: Some("127.0.0.1:2".parse().unwrap()), ..Settings::default() };
-        let config = flags.or(file).resolve().unwrap();
+        let config = flags.or(file).resolve(PathBuf::new()).unwrap();
         assert_eq!(config.listen.ui.port(), 2);
         assert_eq!(config.listen.prometheus.to_string(), "127.0.0.1:9090");
         assert_eq!(config.retention, Some(Duration::from_secs(172_800)));
@@ -254,7 +297,10 @@ mod tests {
     #[test]
     fn prometheus_scrape_configuration_is_handed_on_whole() {
         let yaml = "global: {scrape_interval: 5s}\nscrape_configs: [{job_name: mesh, static_configs: [{targets: [a:1]}]}]";
-        let scrape = Settings::parse(yaml).unwrap().resolve().unwrap().scrape_yaml.unwrap();
-        assert!(scrape.contains(r#""job_name":"mesh""#) && scrape.contains(r#""scrape_interval":"5s""#), "{scrape}");
+        let scrape = Settings::parse(yaml).unwrap().resolve(PathBuf::new()).unwrap().scrape_yaml.unwrap();
+        assert!(
+            scrape.contains(r#""job_name":"mesh""#) && scrape.contains(r#""scrape_interval":"5s""#),
+            "{scrape}"
+        );
     }
 }

@@ -15,8 +15,7 @@ use tower_http::compression::CompressionLayer;
 struct Files;
 
 /// Only our own files run in the page; styles may be inline since charts position by style.
-const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:";
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:";
 
 pub(crate) fn router() -> Router {
     Router::new().fallback(get(file)).layer(CompressionLayer::new())
@@ -41,10 +40,14 @@ async fn file(uri: Uri) -> Response {
     };
     let media_type = mime_guess::from_path(path).first_or_octet_stream();
     // Vite puts a hash of the content into the names under assets/.
-    let caching = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let caching =
+        if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     (
         [
-            (header::CONTENT_TYPE, HeaderValue::from_str(media_type.as_ref()).unwrap_or(HeaderValue::from_static("text/plain"))),
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_str(media_type.as_ref()).unwrap_or(HeaderValue::from_static("text/plain")),
+            ),
             (header::CACHE_CONTROL, HeaderValue::from_static(caching)),
             (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

@@ -1,0 +1,149 @@
+//! The backend: one store, the collector's receivers that fill it, the query's APIs that read it.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use pharos_collector::{Collector, CollectorConfig, ScrapeConfig};
+use pharos_query::{Engine, EngineConfig, ServerStatus, api};
+use pharos_storage::{Storage, StorageConfig};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    listener::Listener,
+    say, self_metrics,
+    settings::{Config, Durability, Listen},
+    web_ui,
+};
+
+/// All sockets of the backend, bound but not served: a taken port is found before anything else is done, and a client
+/// that is started meanwhile waits in the queue.
+pub(crate) struct Sockets {
+    pub(crate) ui: Listener,
+    pub(crate) prometheus: Listener,
+    pub(crate) otlp_grpc: Listener,
+    pub(crate) otlp_http: Listener,
+    pub(crate) zipkin: Listener,
+    pub(crate) jaeger: Listener,
+}
+
+/// A running backend.
+pub(crate) struct Backend {
+    storage: Storage,
+    ui: SocketAddr,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Sockets {
+    pub(crate) async fn bind(listen: &Listen) -> anyhow::Result<Sockets> {
+        Ok(Sockets {
+            ui: Listener::bind("ui", listen.ui).await?,
+            prometheus: Listener::bind("prometheus", listen.prometheus).await?,
+            otlp_grpc: Listener::bind("otlp-grpc", listen.otlp_grpc).await?,
+            otlp_http: Listener::bind("otlp-http", listen.otlp_http).await?,
+            zipkin: Listener::bind("zipkin", listen.zipkin).await?,
+            jaeger: Listener::bind("jaeger", listen.jaeger).await?,
+        })
+    }
+
+    /// Opens the store, replays what a crash left, and serves.
+    pub(crate) async fn start(self, config: Config) -> anyhow::Result<Backend> {
+        let started = Instant::now();
+        let storage = Storage::open(storage_config(&config))
+            .await
+            .with_context(|| format!("cannot open the data in {}", config.data_dir.display()))?;
+        let scrape = match &config.scrape_yaml {
+            Some(yaml) => ScrapeConfig::parse(yaml, &config.base_dir)?,
+            None => ScrapeConfig::default(),
+        };
+        let collector =
+            Collector::new(CollectorConfig { scrape, ..CollectorConfig::default() }, storage.clone());
+        let engine = Engine::new(storage.clone(), engine_config(&config));
+        let stop = CancellationToken::new();
+
+        let Sockets { ui, prometheus, otlp_grpc, otlp_http, zipkin, jaeger } = self;
+        let addresses =
+            [&ui, &prometheus, &otlp_grpc, &otlp_http, &zipkin, &jaeger].map(|l| (l.name, l.address));
+        let told = collector.clone();
+        engine.set_status_source(move || status(&addresses, &told));
+        let backend =
+            Backend { ui: ui.address, storage: storage.clone(), stop: stop.clone(), tasks: Vec::new() };
+        let for_prometheus = api::prometheus_router(engine.clone())
+            .merge(collector.remote_write_router())
+            .merge(self_metrics::router(storage, collector.clone(), started));
+        let scraper = collector.clone();
+        let tasks = vec![
+            ui.serve(api::ui_router(engine.clone()).merge(web_ui::router()), stop.clone()),
+            prometheus.serve(for_prometheus, stop.clone()),
+            otlp_grpc.serve(collector.grpc_routes().into_axum_router(), stop.clone()),
+            otlp_http.serve(collector.otlp_http_router(), stop.clone()),
+            zipkin.serve(collector.zipkin_router(), stop.clone()),
+            jaeger.serve(api::jaeger_router(engine), stop.clone()),
+            tokio::spawn(async move { scraper.run_scraper(stop).await }),
+        ];
+        for (name, address) in addresses {
+            say!("listening {name:<11} {address}");
+        }
+        Ok(Backend { tasks, ..backend })
+    }
+}
+
+impl Backend {
+    /// Says where to look; programs that start Pharos wait for this line.
+    pub(crate) fn say_ready(&self) {
+        say!("ready http://{}", self.ui);
+    }
+
+    /// Stops taking requests, ends those that are open, writes what is in memory to files.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await?;
+        }
+        self.storage.close().await.context("cannot close the data")
+    }
+}
+
+fn storage_config(config: &Config) -> StorageConfig {
+    StorageConfig {
+        durability: match config.durability {
+            Durability::Fsync => pharos_storage::Durability::Fsync,
+            Durability::Interval => pharos_storage::Durability::Interval(Duration::from_secs(1)),
+            Durability::None => pharos_storage::Durability::None,
+        },
+        head_bytes: usize::try_from(config.head_bytes).unwrap_or(usize::MAX),
+        retention: config.retention,
+        ..StorageConfig::new(&config.data_dir)
+    }
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        retention: config.retention,
+        flags: BTreeMap::from([("storage.path".to_string(), config.data_dir.display().to_string())]),
+        ..EngineConfig::default()
+    }
+}
+
+fn status(listeners: &[(&'static str, SocketAddr)], collector: &Collector) -> ServerStatus {
+    let listener = |(name, address): &(&'static str, SocketAddr)| pharos_query::Listener {
+        name: (*name).to_string(),
+        address: address.to_string(),
+    };
+    let received = |received: pharos_collector::Received| pharos_query::Received {
+        protocol: received.protocol.name().to_string(),
+        items: received.items,
+        rejected: received.rejected,
+        last_unix_ms: received.last_unix_ms,
+    };
+    ServerStatus {
+        listeners: listeners.iter().map(listener).collect(),
+        received: collector.counters().into_iter().map(received).collect(),
+    }
+}
