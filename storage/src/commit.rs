@@ -32,6 +32,10 @@ const IDLE: Duration = Duration::from_millis(500);
 /// In the year 2262: later times are no 64-bit nanoseconds. The same distance before 1970 is the earliest.
 const MAX_TIME_MS: i64 = 9_223_372_036_000;
 
+fn in_range(time_ms: i64) -> bool {
+    (-MAX_TIME_MS..=MAX_TIME_MS).contains(&time_ms)
+}
+
 pub(crate) enum Command {
     Append {
         batch: Batch,
@@ -205,7 +209,6 @@ impl Committer {
         let mut refused = 0;
         for series in all.iter_mut() {
             let id = series.labels.series_id();
-            let labels = Arc::new(series.labels.clone());
             if index.get(id).is_none() && index.len() >= self.shared.config.max_series {
                 refused += series.samples.len() + series.exemplars.len();
                 series.samples.clear();
@@ -216,7 +219,7 @@ impl Committer {
                 index.set_metadata(metadata);
             }
             series.samples.retain(|sample| {
-                if !(-MAX_TIME_MS..=MAX_TIME_MS).contains(&sample.time_ms) {
+                if !in_range(sample.time_ms) {
                     refused += 1;
                     return false;
                 }
@@ -224,7 +227,9 @@ impl Committer {
                     let row = SeriesRow {
                         first_ms: sample.time_ms,
                         series: id,
-                        labels: index.get(id).map_or_else(|| labels.clone(), |entry| entry.labels.clone()),
+                        labels: index
+                            .get(id)
+                            .map_or_else(|| Arc::new(series.labels.clone()), |entry| entry.labels.clone()),
                         metadata: series.metadata.clone(),
                     };
                     index.insert(&row);
@@ -246,9 +251,14 @@ impl Committer {
                 }
                 new
             });
-            series.exemplars.retain(|exemplar| (-MAX_TIME_MS..=MAX_TIME_MS).contains(&exemplar.time_ms));
-            let metric =
-                index.get(id).map_or_else(|| Arc::from(labels.metric_name()), |entry| entry.metric.clone());
+            // A scrape repeats a series' exemplar until there is a new one.
+            series
+                .exemplars
+                .retain(|exemplar| in_range(exemplar.time_ms) && index.is_new_exemplar(id, exemplar));
+            let Some(metric) = index.get(id).map(|entry| entry.metric.clone()) else {
+                refused += std::mem::take(&mut series.exemplars).len();
+                continue;
+            };
             rows.exemplars.extend(series.exemplars.iter().map(|exemplar| ExemplarRow {
                 metric: metric.clone(),
                 series: id,
@@ -339,6 +349,7 @@ impl Committer {
             let pressure = self.shared.head_bytes.load(Ordering::Relaxed) > config.head_bytes / 2;
             !state.open.is_empty()
                 && (state.open.bytes() >= config.flush_bytes
+                    || self.segment.length() >= config.wal_bytes / 8
                     || state.open.opened.elapsed() >= config.flush_after
                     || (pressure && state.sealed.is_empty()))
         };

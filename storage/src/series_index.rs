@@ -7,7 +7,8 @@ use std::{
 
 use hashbrown::HashMap;
 use pharos_model::{
-    EdgeKey, EdgeMeasure, LabelMatcher, Labels, MatchOp, MetricMetadata, SeriesId, TimeRange, edge_of_series,
+    EdgeKey, EdgeMeasure, Exemplar, LabelMatcher, Labels, MatchOp, MetricMetadata, SeriesId, TimeRange,
+    edge_of_series,
 };
 use regex::Regex;
 
@@ -37,6 +38,8 @@ pub(crate) struct Entry {
     days: (i64, i64),
     /// Times of the newest samples, by which a resend is recognised.
     recent_ms: [i64; RECENT],
+    /// Time and value of the newest exemplar.
+    exemplar: Option<(i64, u64)>,
 }
 
 /// A resend after a lost acknowledgement is a sender's last batch, which rarely has more samples of a series.
@@ -140,6 +143,7 @@ impl SeriesIndex {
             last_ms: row.first_ms,
             days: (day, day),
             recent_ms: [i64::MIN; RECENT],
+            exemplar: None,
         });
     }
 
@@ -175,6 +179,12 @@ impl SeriesIndex {
         }
         entry.note(time_ms);
         if late { Staged::Late } else { Staged::New }
+    }
+
+    /// Takes note of an exemplar, and says whether it differs from its series' newest.
+    pub(crate) fn is_new_exemplar(&mut self, id: SeriesId, exemplar: &Exemplar) -> bool {
+        let this = Some((exemplar.time_ms, exemplar.value.to_bits()));
+        self.get_mut(id).is_none_or(|entry| std::mem::replace(&mut entry.exemplar, this) != this)
     }
 
     /// Takes note of a sample that is stored.

@@ -18,3 +18,6 @@ pub(crate) const WAL_DIRECTORY: &str = "wal";
 
 /// Where the bytes of frames that could not be read are kept.
 pub(crate) const QUARANTINE_DIRECTORY: &str = "quarantine";
+
+#[cfg(test)]
+mod tests;
