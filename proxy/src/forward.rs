@@ -393,7 +393,7 @@ fn retriable(policy: &RetryPolicy, outcome: &Outcome) -> bool {
 /// Fully jittered, doubling with each try up to ten times the base.
 fn backoff(policy: &RetryPolicy, attempt: u32) -> Duration {
     let doubled = policy.backoff.saturating_mul(1 << attempt.saturating_sub(1).min(10));
-    let ceiling = doubled.min(policy.backoff * 10);
+    let ceiling = doubled.min(policy.backoff.saturating_mul(10));
     ceiling.mul_f64(rand::random::<f64>())
 }
 

@@ -28,7 +28,7 @@ const MAX_FIELDS: usize = 100;
 const MAX_STREAMS: u32 = 100;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// After this a drain closes what is still open.
-const DRAIN: Duration = Duration::from_millis(1500);
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// One listening address and what stands behind it.
 #[derive(Debug)]

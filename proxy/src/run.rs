@@ -109,15 +109,15 @@ impl Proxy {
         &self.addresses
     }
 
-    /// Ends the proxy: no new connections, the requests under way may finish (1.5 s), then what there is
-    /// to tell is sent (at most 1.5 s more).
+    /// Ends the proxy: no new connections, the requests under way may finish (1 s), then what there is to
+    /// tell is sent (at most 1 s more).
     pub async fn stop(self) {
         self.stop_traffic.cancel();
         self.traffic.close();
         self.traffic.wait().await;
         self.stop_senders.cancel();
         self.senders.close();
-        let flush = std::time::Duration::from_millis(1500);
+        let flush = std::time::Duration::from_secs(1);
         if tokio::time::timeout(flush, self.senders.wait()).await.is_err() {
             tracing::warn!("telemetry was left behind: its receivers did not take it in time");
         }

@@ -8,6 +8,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DurationText(pub Duration);
 
+/// A hundred years: no sum of times that people write overflows a clock.
+const MAX_SECONDS: f64 = 100.0 * 365.25 * 86_400.0;
+
 impl DurationText {
     fn parse(text: &str) -> Option<Self> {
         if text == "0" {
@@ -33,7 +36,8 @@ impl DurationText {
                 };
             rest = tail;
         }
-        if text.is_empty() { None } else { Duration::try_from_secs_f64(seconds).ok().map(Self) }
+        let in_range = !text.is_empty() && seconds <= MAX_SECONDS;
+        if in_range { Duration::try_from_secs_f64(seconds).ok().map(Self) } else { None }
     }
 }
 
@@ -95,6 +99,7 @@ mod tests {
             ("-1s", None),
             ("1.2.3s", None),
             ("1 s", None),
+            ("99999999h", None),
         ] {
             let got = DurationText::parse(text).map(|d| d.0.as_micros());
             assert_eq!(got, expected, "{text}");

@@ -109,3 +109,25 @@ fn crd_verdicts_agree() {
     }
     assert!(documents >= 22 && wrong.is_empty(), "{documents} documents, wrong:\n{}", wrong.join("\n"));
 }
+
+proptest::proptest! {
+    /// Pieces of YAML in any order, whole or cut: an error at worst.
+    #[test]
+    fn no_text_breaks_the_parser(
+        pieces in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "---", "\n", "apiVersion: networking.istio.io/v1\n", "kind: VirtualService\n", "spec:\n",
+                "  http:\n", "  - match: [{ uri: { regex: '(' } }]\n", "  - route: []\n", "    timeout: ",
+                "1h", "- ", "{", "}", "[", "&a ", "*a", "'", "\"", "  ", ": ", "|\n", "\u{e9}", "\t", "null", "!!binary x",
+            ]),
+            0..40,
+        )
+    ) {
+        let text = pieces.concat();
+        let parsed = parse(&text);
+        let lines = text.lines().count();
+        for error in &parsed.errors {
+            proptest::prop_assert!(error.line <= lines + 1, "{error} in {text:?}");
+        }
+    }
+}

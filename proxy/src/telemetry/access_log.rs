@@ -48,7 +48,7 @@ pub(crate) type LogEntry = HttpAccessLogEntry;
 /// Messages under way inside the client.
 const IN_FLIGHT: usize = 2;
 /// How long the receiver may take to acknowledge the end of the stream when we stop.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_millis(700);
 
 pub(crate) struct Sender {
     endpoint: Endpoint,

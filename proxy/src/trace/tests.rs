@@ -154,3 +154,34 @@ fn short_trace_ids_keep_their_width_and_foreign_state_is_dropped() {
     assert_eq!(text(&written, &TRACEPARENT), Some(&*format!("00-0000000000000000{T16}-{S}-00")));
     assert!(!written.contains_key(TRACESTATE), "the state belonged to another trace");
 }
+
+proptest::proptest! {
+    /// Whatever a client sends, a context is read whole or not at all, and what we write can be read.
+    #[test]
+    fn any_header_is_read_or_refused(
+        name in proptest::sample::select(vec!["b3", "traceparent", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"]),
+        value in "[0-9a-fA-Fdz_-]{0,72}",
+        trace in 1u128..,
+        span in 1u64..,
+        sampled: bool,
+    ) {
+        let mut headers = headers(&[(name, &value)]);
+        extract(&headers, &[Propagation::B3, Propagation::W3c]);
+        let context = Context {
+            trace_id: TraceId(trace.to_be_bytes()),
+            span_id: SpanId(span.to_be_bytes()),
+            parent: None,
+            sampled,
+            debug: false,
+        };
+        context.inject(&mut headers, &[Propagation::B3, Propagation::W3c]);
+        let expected = Incoming::Continue {
+            trace_id: context.trace_id,
+            span_id: context.span_id,
+            sampled: Some(sampled),
+            debug: false,
+        };
+        proptest::prop_assert_eq!(extract(&headers, &[Propagation::B3]), expected);
+        proptest::prop_assert_eq!(extract(&headers, &[Propagation::W3c]), expected);
+    }
+}
