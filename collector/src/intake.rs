@@ -19,13 +19,23 @@ impl Intake {
         Intake { storage, counters: Counters::new(), budget: Budget::new(&limits), limits }
     }
 
-    /// Returns once the rows are durable. `items` is how many of the protocol's own items they are.
-    pub(crate) async fn append(&self, protocol: Protocol, batch: Batch, items: usize) -> Result<(), Fault> {
+    /// Returns once the rows are durable, with what the store would not take of them. `items` is how many of the
+    /// protocol's own items they are.
+    pub(crate) async fn append(
+        &self,
+        protocol: Protocol,
+        batch: Batch,
+        items: usize,
+    ) -> Result<Rejected, Fault> {
+        let mut refused = Rejected::default();
         for part in parts(batch) {
-            self.storage.append(part).await.map_err(fault_of)?;
+            let appended = self.storage.append(part).await.map_err(fault_of)?;
+            if appended.rejected > 0 {
+                refused.add(appended.rejected, || "the store holds as many series as it may".into());
+            }
         }
-        self.counters.stored(protocol, items);
-        Ok(())
+        self.counters.stored(protocol, items.saturating_sub(refused.items));
+        Ok(refused)
     }
 }
 
@@ -94,6 +104,12 @@ impl Rejected {
                 self.reasons.push(reason);
             }
         }
+    }
+
+    pub(crate) fn merge(&mut self, other: Rejected) {
+        self.items += other.items;
+        self.reasons.extend(other.reasons);
+        self.reasons.truncate(Rejected::MAX_REASONS);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -10,6 +10,7 @@ mod als;
 #[cfg(test)]
 mod bench;
 mod body;
+mod clock;
 mod collector;
 mod counters;
 mod envoy;

@@ -15,6 +15,7 @@ use pharos_proto::envoy::{
 use prost::Message;
 
 use crate::{
+    clock::record_time,
     envoy::{Naming, ProxyNode, apply_labels, peer_of_struct},
     intake::Normalised,
 };
@@ -152,15 +153,17 @@ fn of_common(common: &AccessLogCommon) -> Result<AccessLog, String> {
         .seconds
         .checked_mul(1_000_000_000)
         .and_then(|nanos| nanos.checked_add(i64::from(start.nanos)))
-        .filter(|nanos| *nanos > 0)
+        .and_then(|nanos| u64::try_from(nanos).ok())
         .ok_or("an entry's start_time lies outside of 1970 to 2262")?;
+    let time =
+        record_time(time, UnixNanos::now()).map_err(|fault| format!("an entry's start_time {fault}"))?;
     let duration_us = match &common.duration {
         Some(duration) => micros(Some(duration)),
         None => micros(common.time_to_last_downstream_tx_byte.as_ref()),
     };
     let tls = common.tls_properties.as_ref();
     Ok(AccessLog {
-        time: UnixNanos(time),
+        time,
         duration_us,
         response_flags: common.response_flags.as_ref().map(flags).unwrap_or_default(),
         connection_termination_details: common.connection_termination_details.clone(),

@@ -29,7 +29,7 @@ impl AlsReceiver {
             tracing::warn!(node = node.id, "access-log entries were left out: {}", logs.rejected.message());
         }
         let items = logs.rows.len();
-        self.intake.append(Protocol::Als, Batch::AccessLogs(logs.rows), items).await
+        self.intake.append(Protocol::Als, Batch::AccessLogs(logs.rows), items).await.map(drop)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     trace::{scope, service_and_resource},
     value::{attributes, value},
 };
-use crate::{envoy, intake::Normalised};
+use crate::{clock::record_time, envoy, intake::Normalised};
 
 /// Application log records, and the access logs among them, which Envoy sends as log records too.
 pub(super) fn records(
@@ -21,7 +21,13 @@ pub(super) fn records(
         for scope_logs in resource_logs.scope_logs {
             let scope = scope(scope_logs.scope);
             for otlp in scope_logs.log_records {
-                let record = record(otlp, now, &service, &resource, &scope);
+                let record = match record(otlp, now, &service, &resource, &scope) {
+                    Ok(record) => record,
+                    Err(fault) => {
+                        logs.rejected.add(1, || fault);
+                        continue;
+                    }
+                };
                 match envoy::access_log_of_record(&record) {
                     Some(access_log) => access_logs.push(access_log),
                     None => logs.rows.push(record),
@@ -32,18 +38,21 @@ pub(super) fn records(
     (logs, access_logs)
 }
 
-/// A record is never refused: whatever it lacks has a meaning of its own in OpenTelemetry's log model.
+/// Whatever a record lacks has a meaning of its own in OpenTelemetry's log model.
 fn record(
     otlp: OtlpLog,
     now: UnixNanos,
     service: &Arc<str>,
     resource: &Arc<Attributes>,
     scope: &Arc<Scope>,
-) -> LogRecord {
-    let time = |unix_nano: u64| i64::try_from(unix_nano).ok().filter(|nanos| *nanos > 0).map(UnixNanos);
-    let observed = time(otlp.observed_time_unix_nano).unwrap_or(now);
-    LogRecord {
-        time: time(otlp.time_unix_nano).unwrap_or(observed),
+) -> Result<LogRecord, String> {
+    let time = |name: &str, unix_nano: u64| match unix_nano {
+        0 => Ok(None),
+        _ => record_time(unix_nano, now).map(Some).map_err(|fault| format!("log record: {name} {fault}")),
+    };
+    let observed = time("observed_time_unix_nano", otlp.observed_time_unix_nano)?.unwrap_or(now);
+    Ok(LogRecord {
+        time: time("time_unix_nano", otlp.time_unix_nano)?.unwrap_or(observed),
         observed,
         severity: Severity(u8::try_from(otlp.severity_number).unwrap_or(0)),
         severity_text: otlp.severity_text,
@@ -56,5 +65,5 @@ fn record(
         resource: resource.clone(),
         scope: scope.clone(),
         attributes: attributes(otlp.attributes),
-    }
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pharos_model::{
     Attributes, Exemplar, Labels, METRIC_NAME, MetricKind, MetricMetadata, Sample, SpanId, TimeSeries,
-    TraceId, stale_nan,
+    TraceId, UnixNanos, stale_nan,
 };
 use pharos_proto::otlp::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -23,6 +23,7 @@ use super::{
     value::value,
 };
 use crate::{
+    clock::{check_sample, latest_sample_ms},
     exposition::openmetrics_float,
     histogram::{ExponentialSide, Histogram},
     intake::Normalised,
@@ -30,9 +31,16 @@ use crate::{
 
 pub(super) fn series(
     request: ExportMetricsServiceRequest,
+    now: UnixNanos,
     deltas: &mut Accumulator,
 ) -> Normalised<TimeSeries> {
-    let mut writer = Writer { out: Normalised::default(), identity: Vec::new(), newest_ms: i64::MIN, deltas };
+    let mut writer = Writer {
+        out: Normalised::default(),
+        identity: Vec::new(),
+        newest_ms: i64::MIN,
+        latest_ms: latest_sample_ms(now),
+        deltas,
+    };
     for resource_metrics in request.resource_metrics {
         let (service, resource) = service_and_resource(resource_metrics.resource);
         writer.identity = identity(&service, &resource);
@@ -64,6 +72,8 @@ struct Writer<'a> {
     identity: Vec<(&'static str, String)>,
     /// Of the resource's points that were written.
     newest_ms: i64,
+    /// That a point may have.
+    latest_ms: i64,
     deltas: &'a mut Accumulator,
 }
 
@@ -280,6 +290,7 @@ impl Writer<'_> {
         for (name, value) in &self.identity {
             labels.set(name, value.clone());
         }
+        check_sample(&labels, time_ms, self.latest_ms)?;
         let no_value = flags & DataPointFlags::NoRecordedValueMask as u32 != 0;
         Ok(Point { labels, unix_nano, time_ms, no_value })
     }

@@ -22,10 +22,7 @@ use pharos_proto::otlp::collector::{
 use pharos_storage::Batch;
 
 use self::temporality::Accumulator;
-pub(crate) use self::{
-    http::router,
-    trace::{UNKNOWN_SERVICE, start_time},
-};
+pub(crate) use self::{http::router, trace::UNKNOWN_SERVICE};
 use crate::{
     counters::Protocol,
     fault::Fault,
@@ -82,9 +79,10 @@ impl OtlpReceiver {
         protocol: Protocol,
         request: ExportMetricsServiceRequest,
     ) -> Result<ExportMetricsServiceResponse, Fault> {
-        let series = metric::series(request, &mut self.deltas.lock());
+        let mut series = metric::series(request, UnixNanos::now(), &mut self.deltas.lock());
         let items = series.rows.iter().map(|series| series.samples.len()).sum();
-        self.intake.append(protocol, Batch::Samples(series.rows), items).await?;
+        let refused = self.intake.append(protocol, Batch::Samples(series.rows), items).await?;
+        series.rejected.merge(refused);
         let partial_success =
             self.partial(protocol, series.rejected).map(|(rejected_data_points, error_message)| {
                 ExportMetricsPartialSuccess { rejected_data_points, error_message }

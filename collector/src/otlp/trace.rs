@@ -11,14 +11,10 @@ use pharos_proto::otlp::{
 };
 
 use super::value::attributes;
-use crate::intake::Normalised;
+use crate::{clock::record_time, intake::Normalised};
 
 /// The service of spans that do not name theirs, as OpenTelemetry's SDKs call it.
 pub(crate) const UNKNOWN_SERVICE: &str = "unknown_service";
-
-/// Starts further ahead of our clock than this are refused: they come from broken clocks or wrong units, and would
-/// stretch every time range that is computed from the data.
-const MAX_AHEAD_NS: i64 = 24 * 3600 * 1_000_000_000;
 
 pub(super) fn spans(request: ExportTraceServiceRequest, now: UnixNanos) -> Normalised<Span> {
     let mut out = Normalised::default();
@@ -72,7 +68,8 @@ fn span(
             .map(|id| Some(id).filter(|id| !id.is_zero()))
             .ok_or_else(|| format!("parent_span_id has {} bytes instead of 8", bytes.len()))?,
     };
-    let start = start_time(otlp.start_time_unix_nano, now)?;
+    let start = record_time(otlp.start_time_unix_nano, now)
+        .map_err(|fault| format!("start_time_unix_nano {fault}"))?;
     let end = i64::try_from(otlp.end_time_unix_nano).unwrap_or(i64::MAX);
     let status = otlp.status.unwrap_or_default();
     Ok(Span {
@@ -106,14 +103,6 @@ fn span_id(bytes: &[u8]) -> Result<SpanId, String> {
     let id =
         SpanId::from_slice(bytes).ok_or_else(|| format!("span_id has {} bytes instead of 8", bytes.len()))?;
     if id.is_zero() { Err("span_id is all zero".into()) } else { Ok(id) }
-}
-
-pub(crate) fn start_time(unix_nano: u64, now: UnixNanos) -> Result<UnixNanos, String> {
-    match i64::try_from(unix_nano) {
-        Ok(0) => Err("start_time_unix_nano is 0".into()),
-        Ok(nanos) if nanos <= now.0.saturating_add(MAX_AHEAD_NS) => Ok(UnixNanos(nanos)),
-        _ => Err(format!("start_time_unix_nano {unix_nano} lies more than a day in the future")),
-    }
 }
 
 fn event(otlp: span::Event) -> SpanEvent {

@@ -20,6 +20,7 @@ use pharos_storage::Batch;
 use self::families::Families;
 use crate::{
     body::{self, Share, too_large},
+    clock::latest_sample_ms,
     counters::Protocol,
     fault::Fault,
     intake::{Intake, Normalised},
@@ -40,9 +41,6 @@ impl Receiver {
         Receiver { intake, families: Arc::default() }
     }
 }
-
-/// Samples further ahead of our clock than this are refused, as Prometheus does. The past has no limit.
-const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
@@ -99,12 +97,13 @@ async fn take(receiver: &Receiver, headers: &HeaderMap, body: Body) -> (Written,
     };
     let items = decoded.written.samples + decoded.written.histograms;
     let mut series = decoded.series;
-    intake.counters.rejected(Protocol::RemoteWrite, series.rejected.items);
     receiver.families.learn(decoded.families.into_iter());
     receiver.families.attach(&mut series.rows);
-    if let Err(fault) = intake.append(Protocol::RemoteWrite, Batch::Samples(series.rows), items).await {
-        return (Written::default(), Err(fault));
+    match intake.append(Protocol::RemoteWrite, Batch::Samples(series.rows), items).await {
+        Ok(refused) => series.rejected.merge(refused),
+        Err(fault) => return (Written::default(), Err(fault)),
     }
+    intake.counters.rejected(Protocol::RemoteWrite, series.rejected.items);
     // The valid part is kept; 400 tells the sender not to send the rest again.
     let result = match series.rejected.is_empty() {
         true => Ok(()),
@@ -121,7 +120,7 @@ async fn read(intake: &Intake, headers: &HeaderMap, body: Body) -> Result<Decode
     let version = version_of(headers)?;
     let (wire, _share) = body::read_wire(headers, body, &intake.limits, &intake.budget).await?;
     let (bytes, _decoded_share) = uncompress(intake, &wire)?;
-    let latest_ms = UnixNanos::now().millis().saturating_add(MAX_AHEAD_MS);
+    let latest_ms = latest_sample_ms(UnixNanos::now());
     match version {
         Version::V1 => v1::decode(&bytes, latest_ms),
         Version::V2 => v2::decode(&bytes, latest_ms),
@@ -182,13 +181,6 @@ fn check_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<
         return Err(format!("series {labels} has a label twice"));
     }
     Ok(labels)
-}
-
-fn check_time(labels: &Labels, time_ms: i64, latest_ms: i64) -> Result<(), String> {
-    if time_ms > latest_ms {
-        return Err(format!("series {labels}: timestamp {time_ms} lies more than 10 minutes in the future"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

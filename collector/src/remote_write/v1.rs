@@ -4,8 +4,9 @@ use pharos_proto::prometheus::remote_write_v1::{
 };
 use prost::Message;
 
-use super::{Decoded, check_labels, check_time};
+use super::{Decoded, check_labels};
 use crate::{
+    clock::check_sample,
     fault::Fault,
     histogram::{ExponentialSide, Histogram},
 };
@@ -35,7 +36,7 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
         };
         let mut samples = Vec::with_capacity(series.samples.len());
         for sample in series.samples {
-            match check_time(&labels, sample.timestamp, latest_ms) {
+            match check_sample(&labels, sample.timestamp, latest_ms) {
                 Ok(()) => samples.push(Sample { time_ms: sample.timestamp, value: sample.value }),
                 Err(fault) => decoded.series.rejected.add(1, || fault),
             }
@@ -51,7 +52,7 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
             .filter(|exemplar| exemplar.time_ms <= latest_ms)
             .collect();
         for native in series.histograms {
-            match check_time(&labels, native.timestamp, latest_ms)
+            match check_sample(&labels, native.timestamp, latest_ms)
                 .and_then(|()| classic(&native, &labels, None))
             {
                 Ok(rows) => {

@@ -5,8 +5,8 @@ use pharos_proto::prometheus::{
 };
 use prost::Message;
 
-use super::{Decoded, check_labels, check_time, v1};
-use crate::fault::Fault;
+use super::{Decoded, check_labels, v1};
+use crate::{clock::check_sample, fault::Fault};
 
 pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
     let request = Request::decode(bytes).map_err(|error| {
@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
         });
         let mut samples = Vec::with_capacity(series.samples.len());
         for sample in series.samples {
-            match check_time(&labels, sample.timestamp, latest_ms) {
+            match check_sample(&labels, sample.timestamp, latest_ms) {
                 Ok(()) => samples.push(Sample { time_ms: sample.timestamp, value: sample.value }),
                 Err(fault) => decoded.series.rejected.add(1, || fault),
             }
@@ -49,7 +49,7 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
         }
         for native in series.histograms {
             let native = as_v1(native);
-            let rows = check_time(&labels, native.timestamp, latest_ms)
+            let rows = check_sample(&labels, native.timestamp, latest_ms)
                 .and_then(|()| v1::classic(&native, &labels, metadata.as_ref()));
             match rows {
                 Ok(rows) => {

@@ -1,7 +1,8 @@
 //! What a target's exposition becomes: series with the target's labels, and what is known from scrape to scrape.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
+use hashbrown::HashMap;
 use pharos_model::{
     Exemplar, Labels, METRIC_NAME, MetricKind, MetricMetadata, Sample, TimeSeries, stale_nan,
 };

@@ -140,9 +140,21 @@ impl TargetLoop {
 
     async fn append(&self, series: Vec<TimeSeries>) {
         let items = series.iter().map(|series| series.samples.len()).sum();
-        if let Err(fault) = self.intake.append(Protocol::Scrape, Batch::Samples(series), items).await {
-            self.intake.counters.failed(Protocol::Scrape);
-            tracing::warn!(url = self.target.url, "a scrape was not stored: {fault}");
+        match self.intake.append(Protocol::Scrape, Batch::Samples(series), items).await {
+            Ok(refused) if refused.is_empty() => {}
+            Ok(refused) => {
+                self.intake.counters.rejected(Protocol::Scrape, refused.items);
+                tracing::warn!(
+                    url = self.target.url,
+                    "{} samples were not stored: {}",
+                    refused.items,
+                    refused.message()
+                );
+            }
+            Err(fault) => {
+                self.intake.counters.failed(Protocol::Scrape);
+                tracing::warn!(url = self.target.url, "a scrape was not stored: {fault}");
+            }
         }
     }
 

@@ -44,7 +44,7 @@ async fn take(intake: &Intake, headers: &HeaderMap, body: Body) -> Result<(), Fa
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let spans = decode(content_type, &payload.bytes, UnixNanos::now())?;
     let items = spans.len();
-    intake.append(Protocol::Zipkin, Batch::Spans(spans), items).await
+    intake.append(Protocol::Zipkin, Batch::Spans(spans), items).await.map(drop)
 }
 
 fn decode(content_type: &str, bytes: &[u8], now: UnixNanos) -> Result<Vec<Span>, Fault> {

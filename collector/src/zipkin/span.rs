@@ -8,7 +8,7 @@ use pharos_model::{
     Attributes, Scope, Span, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId, UnixNanos, Value,
 };
 
-use crate::otlp::{UNKNOWN_SERVICE, start_time};
+use crate::{clock::record_time, otlp::UNKNOWN_SERVICE};
 
 /// A span as it was sent, whatever the encoding. Absent text is empty, an absent number is 0.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
@@ -191,8 +191,8 @@ fn resource(local: &Endpoint) -> Attributes {
 fn start_of(sent: &ZipkinSpan, fallback: UnixNanos, now: UnixNanos) -> Result<UnixNanos, String> {
     if sent.timestamp_us > 0 {
         let nanos = sent.timestamp_us.saturating_mul(1_000);
-        return start_time(nanos, now)
-            .map_err(|_| format!("timestamp: {} µs is in the future", sent.timestamp_us));
+        return record_time(nanos, now)
+            .map_err(|_| format!("timestamp: {} µs lies more than a day in the future", sent.timestamp_us));
     }
     let first = sent.annotations.iter().map(|(time_us, _)| *time_us).filter(|time_us| *time_us > 0).min();
     let start =
