@@ -38,7 +38,7 @@ use std::time::Instant;
 
 use crate::annotations::{Annotations, Note, Notebook};
 use crate::ast::{Expr, ExprKind, Position, ValueType};
-use crate::parser::{Features, with_stack};
+use crate::parser::Features;
 use crate::source::{SelectRequest, SeriesSource, SourceError};
 use crate::value::Value;
 use frame::{Cell, Frame, Metric, Row, Series};
@@ -142,6 +142,10 @@ impl EvalError {
 
 pub(crate) type Result<T, E = EvalError> = std::result::Result<T, E>;
 
+/// Generous: a build without optimisation needs a good half of it.
+const STACK_BYTES_PER_LEVEL: usize = 16 << 10;
+const LEAST_STACK_BYTES: usize = 128 << 10;
+
 /// Evaluates a query. Blocks for as long as it takes, within the limits.
 pub fn evaluate(query: &Query<'_>, source: &dyn SeriesSource, limits: &Limits<'_>) -> Result<Evaluation> {
     let evaluator = Evaluator {
@@ -154,7 +158,9 @@ pub fn evaluate(query: &Query<'_>, source: &dyn SeriesSource, limits: &Limits<'_
         has_pinned: invariant::has_pinned(query.expr),
         stats: StdCell::default(),
     };
-    let value = evaluator.run()?;
+    // Down the expression, and up again through the chain of those who take series.
+    let stack_bytes = LEAST_STACK_BYTES + usize::from(query.expr.depth) * STACK_BYTES_PER_LEVEL;
+    let value = stacker::maybe_grow(stack_bytes, stack_bytes, || evaluator.run())?;
     let annotations = evaluator.notebook.into_inner().finish();
     Ok(Evaluation { value, annotations, stats: evaluator.stats.get() })
 }
@@ -247,10 +253,6 @@ impl Evaluator<'_> {
         if self.is_worth_repeating(expr, frame) {
             return self.repeated(expr, frame, sink);
         }
-        with_stack(|| self.stream_on_this_stack(expr, frame, sink))
-    }
-
-    fn stream_on_this_stack(&self, expr: &Expr, frame: Frame, sink: &mut Sink<'_>) -> Result<()> {
         match &expr.kind {
             ExprKind::Paren(inner) => self.stream(inner, frame, sink),
             ExprKind::Selector(selector) => self.selector(selector, expr.at, frame, sink),
@@ -284,10 +286,6 @@ impl Evaluator<'_> {
     /// A scalar expression's value at each step.
     fn scalar(&self, expr: &Expr, frame: Frame) -> Result<Vec<f64>> {
         self.check_frame(frame)?;
-        with_stack(|| self.scalar_on_this_stack(expr, frame))
-    }
-
-    fn scalar_on_this_stack(&self, expr: &Expr, frame: Frame) -> Result<Vec<f64>> {
         let steps = frame.steps();
         match &expr.kind {
             ExprKind::Number { value, .. } => Ok(vec![*value; steps]),

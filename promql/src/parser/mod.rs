@@ -94,7 +94,7 @@ pub fn parse_selector(text: &str) -> Result<Selector, ParseError> {
 
 /// Runs a step of a recursion, on more stack if what is left is little: `MAX_DEPTH` levels may take more than
 /// a thread has.
-pub(crate) fn with_stack<T>(step: impl FnOnce() -> T) -> T {
+fn with_stack<T>(step: impl FnOnce() -> T) -> T {
     const ENOUGH_BYTES: usize = 128 << 10;
     const MORE_BYTES: usize = 2 << 20;
     stacker::maybe_grow(ENOUGH_BYTES, MORE_BYTES, step)
