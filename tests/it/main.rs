@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binaries, started as a user starts them. `make test` builds those first.
 
 mod backend;
+mod demo_life;
 mod demo_mesh;
 mod dependencies;
 mod foreign_clients;
