@@ -23,6 +23,7 @@ mod headers;
 mod listen;
 mod node;
 mod peer;
+mod plan;
 mod pool;
 mod record;
 mod reply;

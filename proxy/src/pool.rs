@@ -19,6 +19,9 @@ use tokio::time::{Instant, timeout};
 
 /// Idle HTTP/1 connections that are kept per endpoint.
 const MAX_IDLE: usize = 32;
+/// A connection idle for longer is not used again: servers close such about then, our own after 60 s,
+/// and a request that crosses the close on its way would be lost.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
 /// Longest response head that an upstream may send.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -226,7 +229,7 @@ impl Endpoint {
         loop {
             let Idle { mut connection, since } = self.idle.lock().pop()?;
             // A connection whose response was just read becomes ready in a moment; a closed one fails.
-            if since.elapsed() < idle_timeout && connection.sender.ready().await.is_ok() {
+            if since.elapsed() < idle_timeout.min(MAX_IDLE_TIME) && connection.sender.ready().await.is_ok() {
                 return Some(connection);
             }
         }

@@ -1,9 +1,10 @@
 //! The life of a request, from its head to the head of its answer.
 
 use crate::body::{BoxError, ResponseBody};
-use crate::forward::{self, Answer, Plan};
+use crate::forward::{self, Answer};
 use crate::headers::{self, DECORATOR, REQUEST_ID};
 use crate::listen::Listener;
+use crate::plan::{self, Plan};
 use crate::record::{Connection, Record, Role, Target as Destination};
 use crate::reply::LocalReply;
 use crate::state::Snapshot;
@@ -227,7 +228,7 @@ async fn route(
     exchange.route = Some(route.clone());
     let chosen = match &route.action {
         Action::Forward(forward) => {
-            let chosen = forward::choose(forward);
+            let chosen = plan::choose(forward);
             let name = match chosen.map(|target| &target.target) {
                 Some(Target::Known(cluster)) => {
                     record.target = Destination::Service(cluster.service.clone());
@@ -254,9 +255,7 @@ async fn route(
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Err(LocalReply::new(status, "direct_response").text(Bytes::copy_from_slice(body)))
         }
-        (Action::Forward(Forward { .. }), Some(target)) => {
-            forward::plan(record, snapshot, &route, target, head)
-        }
+        (Action::Forward(Forward { .. }), Some(target)) => plan::plan(record, snapshot, &route, target, head),
         (Action::Forward(_), None) => Err(LocalReply::no_cluster()),
     }
 }
