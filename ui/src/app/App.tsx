@@ -81,8 +81,8 @@ export function App() {
           ))}
         </nav>
         <div class="spacer" />
-        <button type="button" class="button go-to" aria-label="Go to a page, service, metric or trace (Ctrl K)" onClick={() => setPalette(true)}>
-          <Icon name="search" size={14} /> Go to <kbd>Ctrl K</kbd>
+        <button type="button" class="button go-to" title="A page, service, metric or trace" onClick={() => setPalette(true)}>
+          <Icon name="search" size={14} /> Go to <kbd aria-hidden="true">Ctrl K</kbd>
         </button>
         <StatusLamp />
         <WindowPicker />

@@ -42,7 +42,7 @@ export function ellipsis(text: string, font: string, room: number): string {
 
 export function nodeSize(node: GraphNode, font: string): { width: number; height: number } {
   const title = textWidth(node.title, `600 ${TITLE_PX}px ${font}`);
-  const subtitle = textWidth(`${node.subtitle} · 00.0/s`, `${SUBTITLE_PX}px ${font}`);
+  const subtitle = textWidth(`${node.subtitle} · 0.000/s`, `${SUBTITLE_PX}px ${font}`);
   const ends = node.kind === "service" ? 12 : 0;
   const width = Math.min(MAX_WIDTH, Math.max(MIN_WIDTH, Math.max(title, subtitle) + SIGN + PADDING + ends));
   // Whole widths, so that a changing rate does not make a node breathe.

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { bytes, compact, count, millis, percent, seconds } from "./units";
+import { bytes, compact, count, millis, perSecond, percent, seconds } from "./units";
 
 describe("numbers as a person reads them", () => {
   test.each([
@@ -32,6 +32,14 @@ describe("numbers as a person reads them", () => {
     [125_000, "2m 5s"],
     [null, "–"],
   ])("%s milliseconds are %s", (ms, text) => expect(millis(ms)).toBe(text));
+
+  test.each([
+    [0, "0/s"],
+    [0.0033333, "0.2/min"],
+    [0.0167, "1/min"],
+    [0.1, "0.1/s"],
+    [12.34, "12.3/s"],
+  ])("a rate of %s is %s", (rate, text) => expect(perSecond(rate)).toBe(text));
 
   test("bytes, counts and seconds", () => {
     expect(bytes(1536)).toBe("1.5 KiB");

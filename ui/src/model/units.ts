@@ -23,8 +23,11 @@ function trim(value: number, digits: number): string {
   return plain.includes(".") ? plain.replace(/\.?0+$/, "") : plain;
 }
 
-export const perSecond = (rate: number | null | undefined): string =>
-  rate === null || rate === undefined ? NONE : `${compact(rate)}/s`;
+/** Rates below one in ten seconds read better by the minute. */
+export function perSecond(rate: number | null | undefined): string {
+  if (rate === null || rate === undefined) return NONE;
+  return rate > 0 && rate < 0.1 ? `${trim(rate * 60, 2)}/min` : `${compact(rate)}/s`;
+}
 
 /** A share of 0..1 as percent; a share above zero never reads as "0%". */
 export function percent(share: number | null | undefined): string {

@@ -5,7 +5,7 @@ import { Icon } from "./Icon";
 
 interface Props {
   label: ComponentChildren;
-  /** Read out instead of the label's text. */
+  /** Names the panel; shown on hover over the button. */
   title: string;
   align?: "left" | "right";
   children: ComponentChildren | ((close: () => void) => ComponentChildren);
@@ -42,7 +42,6 @@ export function Popover({ label, title, align = "left", children, class: extra =
         ref={button}
         aria-haspopup="dialog"
         aria-expanded={open}
-        aria-label={title}
         title={title}
         onClick={() => setOpen(!open)}
       >

@@ -80,7 +80,7 @@ export function LogRowPanel({ row, close, onNarrow }: Props) {
         <table class="attributes">
           <tbody>
             {fields
-              .filter(([, value]) => value !== "")
+              .filter(([, value]) => value !== "" && value !== "unknown" && value !== "-")
               .map(([name, value, key]) => (
                 <tr key={name}>
                   <th scope="row">{name}</th>

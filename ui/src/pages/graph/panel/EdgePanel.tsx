@@ -47,7 +47,7 @@ export function EdgePanel({ edge, source, target, onSelect }: Props) {
               <Icon name="lock" size={12} /> {percent(edge.mtlsShare)} mTLS
             </span>
           ) : (
-            <span class="chip">plain text</span>
+            <span class="chip" title="No mutual TLS was reported for these requests">no mTLS</span>
           )}
           <span class="chip">{edge.health}</span>
         </p>
