@@ -17,6 +17,8 @@ mod envoy;
 mod exposition;
 mod fault;
 mod histogram;
+#[cfg(test)]
+mod hostile;
 mod intake;
 mod otlp;
 mod remote_write;

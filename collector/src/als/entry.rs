@@ -22,7 +22,7 @@ use crate::{
 
 /// The finished requests and connections in a message. Entries that Envoy sends while a stream still runs say
 /// nothing that the last one does not, and would count a request twice.
-pub(super) fn access_logs(node: &ProxyNode, message: &StreamAccessLogsMessage) -> Normalised<AccessLog> {
+pub(crate) fn access_logs(node: &ProxyNode, message: &StreamAccessLogsMessage) -> Normalised<AccessLog> {
     let mut out = Normalised::default();
     match &message.log_entries {
         Some(LogEntries::HttpLogs(entries)) => {
@@ -324,7 +324,10 @@ fn address(address: Option<&Address>) -> String {
 
 fn micros(duration: Option<&prost_types::Duration>) -> i64 {
     duration.map_or(0, |duration| {
-        duration.seconds.saturating_mul(1_000_000).saturating_add(i64::from(duration.nanos) / 1_000)
+        let micros =
+            duration.seconds.saturating_mul(1_000_000).saturating_add(i64::from(duration.nanos) / 1_000);
+        // A clock that was set back in the middle of a request.
+        micros.max(0)
     })
 }
 

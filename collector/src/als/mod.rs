@@ -70,3 +70,6 @@ impl AccessLogService for AlsReceiver {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use self::{entry::access_logs, tests::sample_message};

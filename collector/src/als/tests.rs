@@ -80,8 +80,8 @@ async fn send(
     Ok(bench.stored().access_logs)
 }
 
-#[tokio::test]
-async fn an_outbound_request_keeps_every_field() {
+/// One HTTP entry with everything set.
+pub(crate) fn sample_message() -> StreamAccessLogsMessage {
     let peer = structure(&[
         ("workload", "reviews-v1"),
         ("namespace", "bookinfo"),
@@ -147,8 +147,13 @@ async fn an_outbound_request_keeps_every_field() {
             ..HttpResponseProperties::default()
         }),
     };
+    http_message(vec![entry])
+}
+
+#[tokio::test]
+async fn an_outbound_request_keeps_every_field() {
     let mut bench = Bench::new().await;
-    let logs = send(&mut bench, vec![http_message(vec![entry])]).await.unwrap();
+    let logs = send(&mut bench, vec![sample_message()]).await.unwrap();
     let [log] = logs.as_slice() else { panic!("{logs:?}") };
     assert_eq!((log.time.0, log.duration_us), (1_700_000_000_123_456_789, 12_000));
     assert_eq!(log.reporter.name(), "source");

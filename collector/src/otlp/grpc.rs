@@ -3,6 +3,7 @@ use pharos_proto::otlp::collector::{
     metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_server},
     trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_server},
 };
+use prost::Message;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::OtlpReceiver;
@@ -14,7 +15,8 @@ impl trace_service_server::TraceService for OtlpReceiver {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.answer(self.traces(Protocol::OtlpGrpc, request.into_inner()).await)
+        self.answer(request.into_inner(), async |request| self.traces(Protocol::OtlpGrpc, request).await)
+            .await
     }
 }
 
@@ -24,7 +26,7 @@ impl logs_service_server::LogsService for OtlpReceiver {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        self.answer(self.logs(Protocol::OtlpGrpc, request.into_inner()).await)
+        self.answer(request.into_inner(), async |request| self.logs(Protocol::OtlpGrpc, request).await).await
     }
 }
 
@@ -34,14 +36,24 @@ impl metrics_service_server::MetricsService for OtlpReceiver {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.answer(self.metrics(Protocol::OtlpGrpc, request.into_inner()).await)
+        self.answer(request.into_inner(), async |request| self.metrics(Protocol::OtlpGrpc, request).await)
+            .await
     }
 }
 
 impl OtlpReceiver {
-    fn answer<T>(&self, result: Result<T, Fault>) -> Result<Response<T>, Status> {
-        let counted = result.inspect_err(|_| self.intake.counters.failed(Protocol::OtlpGrpc));
-        Ok(Response::new(counted?))
+    async fn answer<Q: Message, A>(
+        &self,
+        request: Q,
+        take: impl AsyncFnOnce(Q) -> Result<A, Fault>,
+    ) -> Result<Response<A>, Status> {
+        let taken = async {
+            // Over HTTP this is counted while the body is read; here the message has been read already.
+            let _share = self.intake.budget.take(request.encoded_len())?;
+            take(request).await
+        };
+        let taken = taken.await.inspect_err(|_| self.intake.counters.failed(Protocol::OtlpGrpc));
+        Ok(Response::new(taken?))
     }
 
     /// The three Export services, which take gzip and zstd.

@@ -46,7 +46,7 @@ pub(super) fn decode<T: FromJson>(bytes: &[u8]) -> Result<T, Fault> {
 }
 
 /// How a protobuf field of this type is read from JSON; `null` gives its default.
-pub(super) trait FromJson: Sized + Default {
+pub(crate) trait FromJson: Sized + Default {
     fn from_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 }
 

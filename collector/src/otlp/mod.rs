@@ -99,3 +99,6 @@ impl OtlpReceiver {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use self::tests::{decode_json, take_apart};

@@ -3,15 +3,24 @@ use std::io::Write;
 use http::StatusCode;
 use pharos_model::{SpanKind, SpanStatus, UnixNanos, Value};
 use pharos_proto::{
-    otlp::collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
+    otlp::collector::{
+        logs::v1::ExportLogsServiceRequest,
+        metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
+        },
     },
     rpc,
 };
 use prost::Message;
 use serde_json::{Value as Json, json};
 
-use super::json::decode;
+use super::{
+    json::{FromJson, decode},
+    log, metric,
+    temporality::Accumulator,
+    trace,
+};
 use crate::{
     Limits, Protocol,
     bench::{Answer, Bench, Headers, conformance, post},
@@ -20,6 +29,22 @@ use crate::{
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json");
 const TRACE: &str = "5b8efff798038103d269b633813fc60c";
+
+pub(crate) fn decode_json<T: FromJson>(json: &str) -> T {
+    decode(json.as_bytes()).unwrap()
+}
+
+/// Reads bytes as every kind of request in both encodings, and makes rows of what can be read.
+pub(crate) fn take_apart(bytes: &[u8]) {
+    let now = UnixNanos::now();
+    let traces = [ExportTraceServiceRequest::decode(bytes).ok(), decode(bytes).ok()];
+    traces.into_iter().flatten().for_each(|request| drop(trace::spans(request, now)));
+    let logs = [ExportLogsServiceRequest::decode(bytes).ok(), decode(bytes).ok()];
+    logs.into_iter().flatten().for_each(|request| drop(log::records(request, now)));
+    let metrics = [ExportMetricsServiceRequest::decode(bytes).ok(), decode(bytes).ok()];
+    let mut deltas = Accumulator::default();
+    metrics.into_iter().flatten().for_each(|request| drop(metric::series(request, now, &mut deltas)));
+}
 
 async fn send(bench: &Bench, path: &str, headers: Headers<'_>, body: impl Into<bytes::Bytes>) -> Answer {
     post(bench.collector.otlp_http_router(), path, headers, body).await

@@ -185,3 +185,6 @@ fn check_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use self::tests::{sample_request, take_apart};

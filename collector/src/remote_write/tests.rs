@@ -54,6 +54,29 @@ fn now_ms() -> i64 {
     UnixNanos::now().millis()
 }
 
+/// A request with every kind of field.
+pub(crate) fn sample_request() -> Vec<u8> {
+    let mut one = series(&[("__name__", "a"), ("b", "c")], &[(1_700_000_000_000, 1.0)]);
+    one.histograms = vec![Histogram {
+        count: Some(histogram::Count::CountInt(10)),
+        schema: 3,
+        negative_spans: vec![BucketSpan { offset: -3, length: 2 }],
+        negative_deltas: vec![1, 2],
+        positive_spans: vec![BucketSpan { offset: 5, length: 2 }, BucketSpan { offset: 1, length: 1 }],
+        positive_deltas: vec![2, 1, 1],
+        custom_values: vec![1.0, 2.0],
+        timestamp: 1_700_000_000_000,
+        ..Histogram::default()
+    }];
+    request(vec![one]).encode_to_vec()
+}
+
+/// Reads bytes as a request of both versions.
+pub(crate) fn take_apart(bytes: &[u8]) {
+    drop(super::v1::decode(bytes, i64::MAX));
+    drop(super::v2::decode(bytes, i64::MAX));
+}
+
 #[tokio::test]
 async fn samples_old_and_new_are_written() {
     let mut bench = Bench::new().await;

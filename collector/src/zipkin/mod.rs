@@ -47,7 +47,7 @@ async fn take(intake: &Intake, headers: &HeaderMap, body: Body) -> Result<(), Fa
     intake.append(Protocol::Zipkin, Batch::Spans(spans), items).await.map(drop)
 }
 
-fn decode(content_type: &str, bytes: &[u8], now: UnixNanos) -> Result<Vec<Span>, Fault> {
+pub(crate) fn decode(content_type: &str, bytes: &[u8], now: UnixNanos) -> Result<Vec<Span>, Fault> {
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let sent = match media.as_str() {
         "application/x-thrift" => {
