@@ -48,18 +48,23 @@ pub(crate) enum Incoming {
     Broken,
 }
 
-/// Reads the first family of `order` that is present.
+/// Reads the first family of `order` that names a trace. A decision alone only counts when none does.
 pub(crate) fn extract(headers: &HeaderMap, order: &[Propagation]) -> Incoming {
+    let mut decision = None;
     for family in order {
         let found = match family {
             Propagation::B3 => extract_b3(headers),
             Propagation::W3c => extract_w3c(headers),
         };
-        if let Some(found) = found {
-            return found;
+        match found {
+            Some(new @ Incoming::New { .. }) => {
+                decision.get_or_insert(new);
+            }
+            Some(found) => return found,
+            None => {}
         }
     }
-    Incoming::New { sampled: None, debug: false }
+    decision.unwrap_or(Incoming::New { sampled: None, debug: false })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -109,6 +109,9 @@ fn the_order_decides_between_families() {
     assert_eq!(w3c_first, continues(&"1".repeat(32), Some(false), false));
     let w3c_only = headers(&[("traceparent", &format!("00-{T32}-{S}-01"))]);
     assert_eq!(extract(&w3c_only, &[Propagation::B3, Propagation::W3c]), continues(T32, Some(true), false));
+    let with_decision = headers(&[("x-b3-sampled", "0"), ("traceparent", &format!("00-{T32}-{S}-01"))]);
+    let both_orders = extract(&with_decision, &[Propagation::B3, Propagation::W3c]);
+    assert_eq!(both_orders, continues(T32, Some(true), false), "a lone decision does not cut a trace");
     assert_eq!(
         extract(&w3c_only, &[Propagation::B3]),
         Incoming::New { sampled: None, debug: false },

@@ -159,14 +159,14 @@ async fn the_end_is_quick_even_with_clients_that_stay_connected() {
     let admin = proxy.addresses().admin;
     let start = Instant::now();
     proxy.stop().await;
-    assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
     assert!(tokio::net::TcpStream::connect(at).await.is_err(), "nobody listens any more");
     assert!(tokio::net::TcpStream::connect(admin).await.is_err());
 }
 
 #[tokio::test]
 async fn a_request_under_way_may_finish_when_the_process_ends() {
-    let slow = Behaviour { delays: vec![Duration::from_millis(500)], ..Behaviour::default() };
+    let slow = Behaviour { delays: vec![Duration::from_millis(200)], ..Behaviour::default() };
     let reviews = Backend::start("reviews-v1", slow).await;
     let (_world, proxy, at) = outbound(&[&reviews], "").await;
     let under_way = tokio::spawn(send(at, get("reviews:9080", "/")));
