@@ -227,6 +227,12 @@ impl Storage {
         self.snapshot(Table::Edges, range)?.edges(range).await
     }
 
+    /// The same rows, but for each key and measure those of all buckets in the middle joined to one: what a sum over
+    /// a long time needs. Buckets that `range` cuts, and its first, stay apart, so that a caller may clip them.
+    pub async fn edges_joined(&self, range: TimeRange) -> Result<Vec<Edge>, StorageError> {
+        self.snapshot(Table::Edges, range)?.edges_joined(range).await
+    }
+
     pub fn stats(&self) -> StorageStats {
         stats::collect(&self.shared)
     }

@@ -1,6 +1,6 @@
-use std::sync::Arc;
+use std::{hash::BuildHasher, sync::Arc};
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use pharos_model::{
     AccessLog, CounterPart, EDGE_BUCKET_NS, Edge, EdgeKey, EdgeMeasure, HistogramPart, Latency, Sample,
     SeriesId, Span, TimeRange, UnixNanos, counts_for_edges, edge_of_access_log, edge_of_span,
@@ -107,20 +107,26 @@ fn histogram(mut bounds: Vec<(f64, CounterPart)>) -> Latency {
 pub(crate) fn merge_edges(mut edges: Vec<Edge>) -> Vec<Edge> {
     edges.sort_by_key(|edge| (edge.bucket, edge.counter.first_ms));
     let mut merged: Vec<Edge> = Vec::with_capacity(edges.len());
-    let mut places: HashMap<(EdgeKey, EdgeMeasure), usize> = HashMap::new();
+    let mut places: HashTable<usize> = HashTable::new();
+    let hasher = DefaultHashBuilder::default();
     let mut bucket = None;
     for edge in edges {
         if bucket != Some(edge.bucket) {
             bucket = Some(edge.bucket);
             places.clear();
         }
-        match places.get(&(edge.key.clone(), edge.measure)).and_then(|place| merged.get_mut(*place)) {
+        let hash = |edge: &Edge| hasher.hash_one((edge.measure, &edge.key));
+        let same = |place: &usize| {
+            merged.get(*place).is_some_and(|known| known.measure == edge.measure && known.key == edge.key)
+        };
+        match places.find(hash(&edge), same).copied().and_then(|place| merged.get_mut(place)) {
             Some(known) => {
                 known.counter.join(&edge.counter);
                 known.latency.join(&edge.latency);
             }
             None => {
-                places.insert((edge.key.clone(), edge.measure), merged.len());
+                let rehash = |place: &usize| merged.get(*place).map_or(0, hash);
+                places.insert_unique(hash(&edge), merged.len(), rehash);
                 merged.push(edge);
             }
         }

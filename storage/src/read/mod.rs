@@ -1,6 +1,7 @@
 //! Reading tables: snapshots, and scans that touch no more of a file than they must.
 
 mod data_file;
+mod edges;
 mod newest;
 mod predicate;
 mod prune;

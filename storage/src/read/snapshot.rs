@@ -1,15 +1,14 @@
 use std::sync::Arc;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use futures::TryStreamExt;
 use object_store::ObjectStore;
 use pharos_model::{EDGE_BUCKET_NS, Edge, TimeRange};
 
-use super::{DataFile, FooterCache, Scan};
+use super::{DataFile, FooterCache};
 use crate::{
     StorageError, Table,
-    columns::{Layout, from_batch, to_batch},
-    derive::{EdgeSums, bucket_overlaps, merge_edges, metric_edges, summarise},
+    columns::{Layout, to_batch},
+    derive::{EdgeSums, metric_edges, summarise},
     series_index::SeriesIndex,
     shared::{Shared, State},
 };
@@ -81,19 +80,6 @@ impl TableSnapshot {
         self.files.iter().map(|file| file.rows).sum::<u64>()
             + self.head.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
     }
-
-    /// Of the table `edges`: the rows whose ten seconds overlap `range`, those of one bucket, key and measure
-    /// joined, by time.
-    pub(crate) async fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, StorageError> {
-        let reach = TimeRange::new(range.start.plus_nanos(1 - EDGE_BUCKET_NS), range.end);
-        let mut edges = Vec::new();
-        let mut batches = self.read(&Scan::new(reach)).await?;
-        while let Some(batch) = batches.try_next().await? {
-            edges.extend(from_batch::<Edge>(&batch)?);
-        }
-        edges.retain(|edge| bucket_overlaps(edge.bucket, range));
-        Ok(merge_edges(edges))
-    }
 }
 
 /// What the unflushed rows tell of edges.
@@ -111,5 +97,7 @@ pub(crate) fn head_edges(
         open.add_access_logs(generation.access_logs.open());
         edges.extend(open.edges(range));
     }
+    // The order of files: one counter's rows are joined as they come.
+    edges.sort_by_key(|edge| (edge.bucket, edge.counter.first_ms));
     Ok(edges)
 }

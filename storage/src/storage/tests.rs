@@ -72,6 +72,7 @@ async fn check_all(storage: &Storage, when: &str) {
 
 async fn check_derived(storage: &Storage, when: &str) {
     let edges = storage.edges(TimeRange::ALL).await.unwrap();
+    check_joined(storage, &edges, when).await;
     let sum = |origin, measure| -> f64 {
         let chosen = edges.iter().filter(|edge| edge.key.origin == origin && edge.measure == measure);
         chosen.map(|edge| edge.counter.increase).sum()
@@ -90,6 +91,32 @@ async fn check_derived(storage: &Storage, when: &str) {
     assert!(summaries.iter().all(|trace| trace.spans == 4 && trace.orphans == 0), "{when}");
     assert_eq!(summaries.iter().map(|trace| trace.errors).sum::<i64>(), 20, "{when}");
     assert!(summaries[0].root_service.ends_with(".bookinfo"), "{when}");
+}
+
+/// Joined rows tell of the same as single ones, and the border stays apart.
+async fn check_joined(storage: &Storage, edges: &[Edge], when: &str) {
+    let range = TimeRange::new(START, START.plus_nanos(105_000_000_000));
+    let joined = storage.edges_joined(range).await.unwrap();
+    let single: Vec<&Edge> = edges.iter().filter(|edge| edge.bucket < range.end).collect();
+    assert!(joined.len() < single.len(), "{when}");
+    let sum = |edges: &[&Edge]| -> f64 { edges.iter().map(|edge| edge.counter.samples as f64).sum() };
+    assert_eq!(sum(&joined.iter().collect::<Vec<_>>()), sum(&single), "{when}");
+    let counter = |edge: &&&Edge| edge.key.origin == EdgeOrigin::Metrics;
+    let mut increase = 0.0;
+    for pod in joined.iter().map(|edge| edge.key.series).collect::<std::collections::BTreeSet<_>>() {
+        let mut whole = pharos_model::CounterPart::default();
+        let of_pod = joined.iter().collect::<Vec<_>>();
+        of_pod
+            .iter()
+            .filter(counter)
+            .filter(|edge| edge.key.series == pod)
+            .for_each(|edge| whole.join(&edge.counter));
+        increase += whole.increase;
+    }
+    // Pod a has samples 0 to 7 and b 0 to 3 in these buckets, each 3 higher than the one before.
+    assert_eq!(increase, 7.0 * 3.0 + 3.0 * 3.0, "{when}");
+    let first = joined.iter().filter(|edge| edge.bucket == START.floor_to(pharos_model::EDGE_BUCKET_NS));
+    assert!(first.count() > 0, "{when}");
 }
 
 #[tokio::test]
