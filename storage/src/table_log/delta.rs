@@ -1,4 +1,4 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arrow::datatypes::DataType as ArrowType;
 use async_trait::async_trait;
@@ -6,12 +6,15 @@ use deltalake_core::{
     DeltaTable, DeltaTableError,
     kernel::{
         Action, Add, ArrayType, DataType, MapType, PrimitiveType, Remove, StructField, StructType,
-        Transaction,
+        Transaction, Version,
         transaction::{CommitBuilder, CommitProperties},
     },
     logstore::{StorageConfig, default_logstore},
     operations::create::CreateBuilder,
-    protocol::{DeltaOperation, SaveMode, checkpoints::create_checkpoint},
+    protocol::{
+        DeltaOperation, SaveMode,
+        checkpoints::{cleanup_expired_logs_for, create_checkpoint},
+    },
 };
 use futures::TryStreamExt;
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
@@ -27,6 +30,9 @@ const APP_ID: &str = "pharos-wal";
 
 /// Commits between two checkpoints.
 const CHECKPOINT_COMMITS: u64 = 100;
+
+/// For engines that are reading the table as it was.
+const KEEP_COMMITS: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(3_600) };
 
 /// A Delta table, in the folder of its name: any engine that reads Delta reads it.
 pub(crate) struct DeltaLog {
@@ -76,6 +82,14 @@ impl DeltaLog {
     /// Whether there was no log before.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Sums the log up in one file, and removes the commits before it that no reader needs any more.
+    async fn checkpoint(&self, version: Version) -> Result<(), StorageError> {
+        create_checkpoint(&self.delta, None).await.map_err(|error| self.error(error))?;
+        let before = UnixNanos::now().millis() - KEEP_COMMITS.as_millis() as i64;
+        let cleaned = cleanup_expired_logs_for(version, &*self.delta.log_store(), before, None).await;
+        cleaned.map(drop).map_err(|error| self.error(error))
     }
 
     fn error(&self, error: impl std::fmt::Display) -> StorageError {
@@ -180,7 +194,7 @@ impl TableLog for DeltaLog {
         self.delta.state = Some(done.snapshot());
         if done.version() > 0 && (done.version() as u64).is_multiple_of(CHECKPOINT_COMMITS) {
             // The next one makes up for it.
-            if let Err(error) = create_checkpoint(&self.delta, None).await {
+            if let Err(error) = self.checkpoint(done.version()).await {
                 tracing::warn!(table = self.table.name(), %error, "no checkpoint of the table log");
             }
         }
@@ -245,3 +259,6 @@ fn delta_type(arrow: &ArrowType) -> Result<DataType, String> {
         other => return Err(format!("Delta has no type for {other}")),
     })
 }
+
+#[cfg(test)]
+mod tests;
