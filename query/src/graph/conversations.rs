@@ -79,7 +79,9 @@ impl Counts {
             status if flow.key.response_code.starts_with('2') => status,
             _ => flow.key.response_code.as_str(),
         };
-        *self.codes.entry(if code.is_empty() { "0" } else { code }.to_string()).or_default() += requests;
+        // As in Kiali's responses, `-` is no response.
+        let code = if matches!(flow.key.response_code.as_str(), "" | "0") { "-" } else { code };
+        *self.codes.entry(code.to_string()).or_default() += requests;
         for flag in flow.key.response_flags.split(',').filter(|flag| !matches!(*flag, "" | "-")) {
             *self.flags.entry(flag.to_string()).or_default() += requests;
         }
