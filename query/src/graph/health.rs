@@ -79,8 +79,9 @@ fn judge(rates: &RatesByCode) -> (Status, f64) {
             continue;
         }
         for Tolerance { covers, degraded_percent, failure_percent } in &TOLERANCES {
-            let failed: f64 =
-                codes.iter().filter(|(code, _)| covers(protocol, code)).map(|(_, rate)| rate).sum();
+            let failing = codes.iter().filter(|(code, _)| covers(protocol, code)).map(|(_, rate)| rate);
+            // The sum of nothing is -0.
+            let failed = failing.sum::<f64>() + 0.0;
             let percent = failed / total * 100.0;
             let status = if percent <= 0.0 {
                 Status::Healthy
@@ -136,8 +137,8 @@ pub(crate) fn judge_all(map: &mut TrafficMap) -> Vec<NodeHealth> {
         };
         (health.status, health.error_ratio) = worse;
         let sides = [&health.inbound, &health.outbound];
-        health.total_request_rate =
-            sides.into_iter().flat_map(|side| side.values()).flat_map(|codes| codes.values()).sum();
+        let rates = sides.into_iter().flat_map(|side| side.values()).flat_map(|codes| codes.values());
+        health.total_request_rate = rates.sum::<f64>() + 0.0;
     }
     healths
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, AsArray, DictionaryArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, RecordBatch},
+    compute::filter_record_batch,
     datatypes::Int32Type,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -53,8 +54,8 @@ impl TraceQuery {
         self.tags.is_empty().then(|| plain.map(str::to_string).to_vec())
     }
 
-    fn scan(&self) -> Scan {
-        let mut scan = Scan::new(self.range);
+    fn scan(&self, range: TimeRange) -> Scan {
+        let mut scan = Scan::new(range);
         scan.columns = self.columns();
         for (column, value) in [("service", &self.service), ("name", &self.operation)] {
             if let Some(value) = value {
@@ -75,23 +76,49 @@ fn has_tag(span: &Span, key: &str, value: &str) -> bool {
         || derived_tags(span).iter().any(|(known, found)| *known == key && found.to_text() == value)
 }
 
+/// How much of the past one step of a search looks at, at first; each further step looks at four times as much.
+const FIRST_STEP_NS: i64 = 10_000_000_000;
+
 /// The ids of the newest matching traces, newest first; those of one instant in the order of their ids.
 pub(crate) async fn find_ids(storage: &Storage, query: &TraceQuery) -> Result<Vec<TraceId>, StorageError> {
+    Ok(find(storage, query).await?.into_iter().map(|(id, _)| id).collect())
+}
+
+/// The newest matching traces, each with the start of its newest matching span. A step back in time that has found
+/// enough traces is the last one: what lies before it can only be older.
+async fn find(storage: &Storage, query: &TraceQuery) -> Result<Vec<(TraceId, UnixNanos)>, StorageError> {
     let snapshot = storage.snapshot(Table::Spans, query.range)?;
-    let mut batches = snapshot.read(&query.scan()).await?;
+    let Some(mut range) = extent(&snapshot, query.range) else { return Ok(Vec::new()) };
     let mut newest: HashMap<TraceId, UnixNanos> = HashMap::new();
-    while let Some(batch) = batches.try_next().await? {
-        for span in spans_of(&batch)? {
-            if query.is_met_by(&span) {
-                let start = newest.entry(span.trace_id).or_insert(span.start);
-                *start = (*start).max(span.start);
+    let mut step_ns = FIRST_STEP_NS;
+    while range.start < range.end && newest.len() < query.limit {
+        let from = range.end.plus_nanos(-step_ns).max(range.start);
+        let mut batches = snapshot.read(&query.scan(TimeRange::new(from, range.end))).await?;
+        while let Some(batch) = batches.try_next().await? {
+            for span in spans_of(&batch)? {
+                if query.is_met_by(&span) {
+                    let start = newest.entry(span.trace_id).or_insert(span.start);
+                    *start = (*start).max(span.start);
+                }
             }
         }
+        range.end = from;
+        step_ns = step_ns.saturating_mul(4);
     }
     let mut found: Vec<(TraceId, UnixNanos)> = newest.into_iter().collect();
     found.sort_by_key(|(id, start)| (Reverse(*start), *id));
     found.truncate(query.limit);
-    Ok(found.into_iter().map(|(id, _)| id).collect())
+    Ok(found)
+}
+
+/// The part of `range` in which the snapshot may have rows; `None` if it has none.
+fn extent(snapshot: &TableSnapshot, range: TimeRange) -> Option<TimeRange> {
+    if !snapshot.head.is_empty() {
+        return Some(TimeRange::new(range.start.max(UnixNanos(0)), range.end));
+    }
+    let oldest = snapshot.files.iter().map(|file| file.min_time).min()?;
+    let newest = snapshot.files.iter().map(|file| file.max_time).max()?;
+    Some(TimeRange::new(range.start.max(oldest), range.end.min(newest.plus_nanos(1))))
 }
 
 /// All spans of the traces, in the order of `ids`; a trace that is unknown has none.
@@ -126,16 +153,18 @@ pub(crate) async fn find_summaries(
     storage: &Storage,
     query: &TraceQuery,
 ) -> Result<Vec<TraceSummary>, StorageError> {
-    let ids = find_ids(storage, query).await?;
+    // A trace may have begun before its matching span, and a late span may have a summary row of its own.
+    const SLACK_NS: i64 = 600_000_000_000;
+    let found = find(storage, query).await?;
+    let (Some((_, newest)), Some((_, oldest))) = (found.first(), found.last()) else { return Ok(Vec::new()) };
+    let range = TimeRange::new(oldest.plus_nanos(-SLACK_NS), newest.plus_nanos(SLACK_NS));
+    let ids: Vec<TraceId> = found.iter().map(|(id, _)| *id).collect();
     let wanted: HashSet<TraceId> = ids.iter().copied().collect();
     let mut known: HashMap<TraceId, (TraceSummary, usize)> = HashMap::new();
-    // A trace may have begun before its matching span, and a late span may have a summary row of its own.
-    const SLACK_NS: i64 = 3_600_000_000_000;
-    let range = TimeRange::new(query.range.start.plus_nanos(-SLACK_NS), query.range.end.plus_nanos(SLACK_NS));
     let snapshot = storage.snapshot(Table::TraceSummaries, range)?;
     let mut batches = snapshot.read(&Scan::new(range)).await?;
     while let Some(batch) = batches.try_next().await? {
-        for row in trace_summaries_of(&batch)?.into_iter().filter(|row| wanted.contains(&row.trace_id)) {
+        for row in trace_summaries_of(&of_traces(&batch, &wanted)?)? {
             let (sum, rows) = known.entry(row.trace_id).or_default();
             *rows += 1;
             if *rows == 1 {
@@ -157,6 +186,17 @@ pub(crate) async fn find_summaries(
         known.insert(id, (summary_of(id, &spans), 1));
     }
     Ok(ids.iter().filter_map(|id| known.remove(id)).map(|(summary, _)| summary).collect())
+}
+
+/// The rows of these traces, chosen before they are decoded.
+fn of_traces(batch: &RecordBatch, wanted: &HashSet<TraceId>) -> Result<RecordBatch, StorageError> {
+    let ids = batch.column_by_name("trace_id").and_then(|column| column.as_binary_opt::<i32>());
+    let Some(ids) = ids else { return Ok(batch.clone()) };
+    let rows: BooleanArray = ids
+        .iter()
+        .map(|id| Some(id.and_then(TraceId::from_slice).is_some_and(|id| wanted.contains(&id))))
+        .collect();
+    Ok(filter_record_batch(batch, &rows)?)
 }
 
 fn summary_of(trace_id: TraceId, spans: &[Span]) -> TraceSummary {
@@ -191,51 +231,65 @@ fn summary_of(trace_id: TraceId, spans: &[Span]) -> TraceSummary {
     summary
 }
 
-/// The services of all spans, sorted.
+/// Services and operations that were seen last before this are not listed: Jaeger's default of `max-span-age`.
+const LISTED_NS: i64 = 72 * 3_600_000_000_000;
+
+/// The services of the spans of the last three days, sorted.
 pub(crate) async fn services(storage: &Storage) -> Result<BTreeSet<String>, StorageError> {
-    let scan = Scan::new(TimeRange::ALL).columns(["service"]);
-    let rows = distinct(storage, &scan).await?;
-    Ok(rows.into_iter().flatten().filter(|service| !service.is_empty()).collect())
+    let scan = Scan::new(listed_range()).columns(["service"]);
+    let mut batches = storage.snapshot(Table::Spans, scan.range)?.read(&scan).await?;
+    let mut services = BTreeSet::new();
+    while let Some(batch) = batches.try_next().await? {
+        for column in batch.columns().iter().filter_map(symbols) {
+            let mut seen = vec![false; column.values().len()];
+            for key in column.keys().iter().flatten() {
+                if let Some(seen) = usize::try_from(key).ok().and_then(|key| seen.get_mut(key)) {
+                    *seen = true;
+                }
+            }
+            let named = (0..seen.len()).filter(|key| seen.get(*key) == Some(&true));
+            services.extend(named.map(|key| symbol(column, key)).filter(|service| !service.is_empty()));
+        }
+    }
+    Ok(services)
 }
 
-/// Names and kinds of the spans of a service, sorted.
+/// Names and kinds of the spans of a service in the last three days, sorted.
 pub(crate) async fn operations(
     storage: &Storage,
     service: &str,
 ) -> Result<BTreeSet<(String, String)>, StorageError> {
-    let scan = Scan::new(TimeRange::ALL)
+    let scan = Scan::new(listed_range())
         .columns(["name", "kind"])
         .equal("service", ScanValue::Text(service.to_string()));
-    let rows = distinct(storage, &scan).await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let mut columns = row.into_iter();
-            Some((columns.next()?, columns.next()?))
-        })
-        .collect())
-}
-
-/// The distinct rows of dictionary-encoded columns of the spans; work is done per distinct row of a batch, not per
-/// span.
-async fn distinct(storage: &Storage, scan: &Scan) -> Result<BTreeSet<Vec<String>>, StorageError> {
-    let mut batches = storage.snapshot(Table::Spans, scan.range)?.read(scan).await?;
-    let mut rows = BTreeSet::new();
+    let mut batches = storage.snapshot(Table::Spans, scan.range)?.read(&scan).await?;
+    let mut operations = BTreeSet::new();
     while let Some(batch) = batches.try_next().await? {
-        let columns: Vec<_> =
-            batch.columns().iter().map(|column| column.as_dictionary::<Int32Type>()).collect();
-        let keys: HashSet<Vec<i32>> = (0..batch.num_rows())
-            .map(|row| {
-                columns.iter().map(|c| if c.is_null(row) { -1 } else { c.keys().value(row) }).collect()
-            })
-            .collect();
-        for key in keys {
-            let text = |(column, key): (&&DictionaryArray<Int32Type>, &i32)| match usize::try_from(*key) {
-                Ok(key) => column.values().as_string::<i32>().value(key).to_string(),
-                Err(_) => String::new(),
-            };
-            rows.insert(columns.iter().zip(&key).map(text).collect());
+        let mut columns = batch.columns().iter().filter_map(symbols);
+        let (Some(names), Some(kinds)) = (columns.next(), columns.next()) else { continue };
+        let pairs: HashSet<(i32, i32)> =
+            names.keys().values().iter().copied().zip(kinds.keys().values().iter().copied()).collect();
+        for (name, kind) in pairs {
+            if let (Ok(name), Ok(kind)) = (usize::try_from(name), usize::try_from(kind)) {
+                operations.insert((symbol(names, name), symbol(kinds, kind)));
+            }
         }
     }
-    Ok(rows)
+    Ok(operations)
+}
+
+fn listed_range() -> TimeRange {
+    TimeRange::new(UnixNanos::now().plus_nanos(-LISTED_NS), UnixNanos::MAX)
+}
+
+fn symbols(column: &ArrayRef) -> Option<&DictionaryArray<Int32Type>> {
+    column.as_dictionary_opt::<Int32Type>()
+}
+
+/// A value of a dictionary of text; empty where there is none of that key.
+fn symbol(column: &DictionaryArray<Int32Type>, key: usize) -> String {
+    match column.values().as_string_opt::<i32>() {
+        Some(texts) if key < texts.len() => texts.value(key).to_string(),
+        _ => String::new(),
+    }
 }
