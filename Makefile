@@ -34,13 +34,13 @@ ui-test: ui
 	npm --prefix ui run check
 	npm --prefix ui test
 
-# The binaries come first: the end-to-end tests start them as a user would.
+# Always the whole workspace: with fewer packages cargo chooses fewer features and builds DataFusion once more.
+# It builds the binaries too, which the end-to-end tests start as a user would.
 rust-test: ui
-	cargo build --bins
 	cargo test --workspace
 
 browser-test: ui
-	cargo build --bins
+	cargo test --workspace --no-run --quiet
 	tests/browser.sh $(TARGET)/debug/pharos
 
 ## What must be on the machine: a linker; for the tests also Chromium and a Prometheus.

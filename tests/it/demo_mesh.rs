@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::backend::{Pharos, eventually, get_json, resident_bytes, sql, sql_count};
+use crate::backend::{Pharos, eventually, get_json, resident_anonymous_bytes, sql, sql_count};
 
 /// A network of its own, so that a demo that somebody is looking at goes on.
 const NETWORK: &str = "127.0.77";
@@ -166,7 +166,7 @@ async fn the_graph_of_the_demo_equals_the_truth() -> Result<()> {
 
     set_rate(40).await?;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let resident = resident_bytes(pharos.pid())?;
+    let resident = resident_anonymous_bytes(pharos.pid())?;
     let after = settle(&pharos).await?;
     tokio::time::sleep(SCRAPE_INTERVAL).await;
 
@@ -194,7 +194,7 @@ async fn the_graph_of_the_demo_equals_the_truth() -> Result<()> {
     every_hop_is_in_one_trace(&pharos).await?;
     ensure!(resident < 300 << 20, "the backend holds {} MB", resident >> 20);
     for proxy in proxies_of(pharos.pid())? {
-        let bytes = resident_bytes(proxy)?;
+        let bytes = resident_anonymous_bytes(proxy)?;
         ensure!(bytes < 20 << 20, "a proxy holds {} MB", bytes >> 20);
     }
     let took = pharos.interrupt()?;
