@@ -10,6 +10,8 @@ import { labelNames, labelValues, metricNames, series } from "./fixture/metrics.
 import { REQUESTS_PER_S, logRows, numberOf, summary, trace } from "./fixture/requests.mjs";
 
 const DIST = new URL("../dist/", import.meta.url).pathname;
+// As strict as the server's own, so that the browser tests notice what it would refuse.
+const POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:";
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json" };
 
 class Refusal extends Error {
@@ -164,7 +166,7 @@ async function asset(pathname, response) {
   const file = extname(pathname) === "" ? "index.html" : normalize(pathname).replace(/^(\.\.[/\\])+/, "");
   try {
     const body = await readFile(join(DIST, file));
-    response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" }).end(body);
+    response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "content-security-policy": POLICY }).end(body);
   } catch {
     response.writeHead(404).end();
   }

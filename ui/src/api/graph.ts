@@ -70,6 +70,7 @@ const nodeData = record({
   isDead: flag,
   isInaccessible: flag,
   isServiceEntry: presence,
+  isInjected: flag,
   hasVS: presence,
   hasCB: flag,
   hasFaultInjection: flag,
@@ -94,6 +95,7 @@ const edgeData = record({
 const graphDocument = record({
   timestamp: number,
   duration: number,
+  graphType: or(string, ""),
   elements: record({
     nodes: list(record({ data: nodeData })),
     edges: list(record({ data: edgeData })),

@@ -228,20 +228,25 @@ export class GraphView {
     const below = this.prepare("edges");
     const above = this.prepare("nodes");
     if (!scene || this.viewport.width === 0) return;
-    this.emphasis ??= Emphasis.of(scene, options.selection, this.hover, options.found);
+    const emphasis = this.emphasisOf(scene);
     const seen = visibleBounds(camera, this.viewport);
     drawBoxes(below, scene, seen, camera, palette);
     for (const [marked, strong] of [[this.hover, false], [options.selection, true]] as const) {
       const edge = marked?.kind === "edge" ? scene.edgeById.get(marked.id) : undefined;
       if (edge) drawEdgeHalo(below, edge, palette, strong);
     }
-    drawEdges(below, scene, seen, camera, palette, this.emphasis);
-    drawLabels(above, this.labels, seen, camera, palette, this.emphasis);
-    drawNodes(above, scene, seen, camera, palette, this.emphasis, {
+    drawEdges(below, scene, seen, camera, palette, emphasis);
+    drawLabels(above, this.labels, seen, camera, palette, emphasis);
+    drawNodes(above, scene, seen, camera, palette, emphasis, {
       selected: options.selection?.kind === "node" ? options.selection.id : null,
       hovered: this.hover?.kind === "node" ? this.hover.id : null,
       showBadges: options.showBadges,
     });
+  }
+
+  private emphasisOf(scene: Scene): Emphasis {
+    this.emphasis ??= Emphasis.of(scene, this.options.selection, this.hover, this.options.found);
+    return this.emphasis;
   }
 
   private drawTraffic(elapsedS: number): void {
@@ -254,7 +259,7 @@ export class GraphView {
     }
     const context = this.prepare("traffic");
     const seen = visibleBounds(this.camera, this.viewport);
-    this.traffic.draw(context, scene, seen, this.palette, elapsedS, this.camera.scale);
+    this.traffic.draw(context, scene, seen, this.palette, elapsedS, this.camera.scale, this.emphasisOf(scene));
   }
 }
 

@@ -5,6 +5,7 @@
 import type { Point } from "../model/layout/layered";
 import { type Bounds, overlaps } from "./camera";
 import { pointAt } from "./curve";
+import type { Emphasis } from "./emphasis";
 import type { Palette } from "./palette";
 import type { Scene, SceneEdge } from "./scene";
 
@@ -55,11 +56,12 @@ export class Traffic {
     return flow;
   }
 
-  draw(context: CanvasRenderingContext2D, scene: Scene, seen: Bounds, palette: Palette, elapsedS: number, scale: number): void {
+  draw(context: CanvasRenderingContext2D, scene: Scene, seen: Bounds, palette: Palette, elapsedS: number, scale: number, emphasis: Emphasis): void {
     // From far away a dot keeps a visible size.
     const radius = DOT_RADIUS * Math.min(2.6, Math.max(1, 0.62 / scale));
     const errorRadius = (radius * ERROR_RADIUS) / DOT_RADIUS;
-    let moving = scene.edges.filter(({ edge, curve }) => edge.rate > 0 && overlaps(curve.bounds, seen));
+    // Where edges step back, their traffic does too.
+    let moving = scene.edges.filter(({ edge, curve }) => edge.rate > 0 && emphasis.edgeAlpha(edge.id) === 1 && overlaps(curve.bounds, seen));
     if (moving.length > MAX_MOVING_EDGES) {
       moving = moving.sort((a, b) => b.edge.rate - a.edge.rate).slice(0, MAX_MOVING_EDGES);
     }

@@ -82,6 +82,7 @@ const namespaceFace = {
   isRoot: false,
   isOutOfMesh: false,
   isExternal: false,
+  isUnreached: false,
   size: 1,
 };
 

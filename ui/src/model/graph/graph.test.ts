@@ -25,6 +25,7 @@ function node(id: string, more: Partial<GraphNode> = {}): GraphNode {
     isRoot: false,
     isOutOfMesh: false,
     isExternal: false,
+    isUnreached: false,
     config: [],
     size: 1,
     ...more,
@@ -154,8 +155,18 @@ describe("the traffic of an edge elsewhere", () => {
       `histogram_quantile(0.95, sum by (le) (rate(istio_request_duration_milliseconds_bucket${both}[60s])))`,
     );
   });
+  test("between services, the caller is known by its app", () => {
+    const [from, to] = ["productpage", "reviews"].map((service) => node(service, { kind: "service", service })) as [GraphNode, GraphNode];
+    expect(edgeSelector(edge("a", "b"), from, to)).toBe(
+      '{reporter="source",source_app="productpage",source_workload_namespace="bookinfo",destination_service_name="reviews",destination_service_namespace="bookinfo"}',
+    );
+    expect(edgeFilter(from, to)).toBe("source:productpage* service:reviews.bookinfo");
+  });
   test("log filter", () => {
     expect(edgeFilter(node("a"), node("b"))).toBe("source:a-v1 dest:b-v1");
     expect(edgeFilter(node("a"), node("s", { kind: "service", service: "reviews" }))).toBe("source:a-v1 service:reviews.bookinfo");
+    const unreached = node("s", { kind: "service", service: "reviews", isUnreached: true });
+    expect(edgeFilter(node("a"), unreached)).toBe("source:a-v1 service:reviews.bookinfo dest:unknown");
+    expect(edgeSelector(edge("a", "s"), node("a"), unreached)).toContain('destination_workload="unknown"');
   });
 });

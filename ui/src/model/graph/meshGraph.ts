@@ -29,6 +29,8 @@ export interface GraphNode {
   isRoot: boolean;
   isOutOfMesh: boolean;
   isExternal: boolean;
+  /** A service node without the workloads behind it: requests that reached none. */
+  isUnreached: boolean;
   /** Istio configuration that touches the node, in words. */
   config: readonly string[];
   /** Nodes that this one stands for; 1 unless it is a collapsed namespace. */
@@ -155,7 +157,7 @@ function titleOf(data: NodeData): [title: string, subtitle: string] {
   }
 }
 
-function readNode(data: NodeData): GraphNode {
+function readNode(data: NodeData, graphType: string): GraphNode {
   const [title, subtitle] = titleOf(data);
   const kinds: readonly string[] = ["workload", "app", "service", "aggregate"];
   return {
@@ -176,13 +178,14 @@ function readNode(data: NodeData): GraphNode {
     isRoot: data.isRoot,
     isOutOfMesh: data.isOutOfMesh,
     isExternal: data.isServiceEntry,
+    isUnreached: graphType !== "service" && data.nodeType === "service" && !data.isInjected && !data.isServiceEntry,
     config: CONFIG_WORDS.filter(([key]) => data[key] === true).map(([, words]) => words),
     size: 1,
   };
 }
 
 export function readGraph(document: GraphDocument): MeshGraph {
-  const nodes = document.elements.nodes.filter(({ data }) => data.nodeType !== "box").map(({ data }) => readNode(data));
+  const nodes = document.elements.nodes.filter(({ data }) => data.nodeType !== "box").map(({ data }) => readNode(data, document.graphType));
   const known = new Set(nodes.map(({ id }) => id));
   const edges = document.elements.edges
     .map(({ data }) => readEdge(data, document.duration))

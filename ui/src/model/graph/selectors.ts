@@ -4,11 +4,15 @@ import type { GraphEdge, GraphNode } from "./meshGraph";
 
 type Labels = Record<string, string>;
 
+/** A service that calls is known by its app: Istio names no source service. */
+const callerApp = (service: GraphNode): Labels => ({ source_app: service.service, source_workload_namespace: service.namespace });
+
 /** Istio's labels for one end of the traffic. */
 function endLabels(node: GraphNode, side: "source" | "destination"): Labels {
   if (node.kind === "service") {
     const { service, namespace } = node;
-    return { destination_service_name: service, destination_service_namespace: namespace };
+    const unreached: Labels = node.isUnreached ? { destination_workload: "unknown" } : {};
+    return { destination_service_name: service, destination_service_namespace: namespace, ...unreached };
   }
   if (node.kind === "namespace") return { [`${side}_workload_namespace`]: node.namespace };
   if (node.kind === "unknown") return { [`${side}_workload`]: "unknown" };
@@ -27,14 +31,20 @@ function reporterFor(edge: GraphEdge): "source" | "destination" {
   return source && source.requests > 0 ? "source" : destination && destination.requests > 0 ? "destination" : "source";
 }
 
-export const edgeSelector = (edge: GraphEdge, source: GraphNode, target: GraphNode): string =>
-  selector({ reporter: reporterFor(edge), ...endLabels(source, "source"), ...endLabels(target, "destination") });
+/** From a service to its workload, the service says what was asked for; to another service, who asked. */
+const isCallingService = (source: GraphNode, target: GraphNode): boolean => source.kind === "service" && target.kind === "service";
+
+export function edgeSelector(edge: GraphEdge, source: GraphNode, target: GraphNode): string {
+  const from = isCallingService(source, target) ? callerApp(source) : endLabels(source, "source");
+  return selector({ reporter: reporterFor(edge), ...from, ...endLabels(target, "destination") });
+}
 
 export function nodeSelector(node: GraphNode, direction: "in" | "out"): string {
   const side = direction === "in" ? "destination" : "source";
   // A gateway that is called from outside has no calling proxy: only its own view exists.
   const reporter = direction === "in" && node.kind !== "service" ? "destination" : "source";
-  return selector({ reporter, ...endLabels(node, side) });
+  const end = node.kind === "service" && direction === "out" ? callerApp(node) : endLabels(node, side);
+  return selector({ reporter, ...end });
 }
 
 export interface TrafficQueries {
@@ -63,7 +73,10 @@ export function trafficQueries(labels: string, rateWindowS: number, protocol: st
 function endTerms(node: GraphNode, side: "source" | "dest"): string[] {
   switch (node.kind) {
     case "service":
-      return [term("service", node.service.includes(".") || node.namespace === "unknown" ? node.service : `${node.service}.${node.namespace}`)];
+      return [
+        term("service", node.service.includes(".") || node.namespace === "unknown" ? node.service : `${node.service}.${node.namespace}`),
+        ...(node.isUnreached ? [term("dest", "unknown")] : []),
+      ];
     case "namespace":
       return side === "dest" ? [term("ns", node.namespace)] : [];
     case "unknown":
@@ -73,8 +86,10 @@ function endTerms(node: GraphNode, side: "source" | "dest"): string[] {
   }
 }
 
-export const edgeFilter = (source: GraphNode, target: GraphNode): string =>
-  [...new Set([...endTerms(source, "source"), ...endTerms(target, "dest")])].join(" ");
+export function edgeFilter(source: GraphNode, target: GraphNode): string {
+  const from = isCallingService(source, target) ? [term("source", `${source.service}*`)] : endTerms(source, "source");
+  return [...new Set([...from, ...endTerms(target, "dest")])].join(" ");
+}
 
 /** Rows that say what the node was asked; for a node that only calls, what it asked. */
 export const nodeFilter = (node: GraphNode): string =>

@@ -46,7 +46,10 @@ export function GraphCanvas(props: Props) {
 
   useEffect(() => {
     const drawn = new GraphView(host.current!, props.options, {
-      select: (selection) => latest.current.onSelect(selection),
+      select: (selection) => {
+        setHint(null);
+        latest.current.onSelect(selection);
+      },
       open: (selection) => latest.current.onOpen(selection),
       hover: (selection, at) => setHint(hintFor(latest.current.graph, selection, at)),
     });
