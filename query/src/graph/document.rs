@@ -66,8 +66,6 @@ pub struct NodeData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_box: Option<&'static str>,
     #[serde(skip_serializing_if = "is_false")]
-    pub is_idle: bool,
-    #[serde(skip_serializing_if = "is_false")]
     pub is_inaccessible: bool,
     #[serde(skip_serializing_if = "is_false")]
     pub is_injected: bool,
@@ -251,7 +249,6 @@ fn node_data(node: &Node, id: String, health: Option<NodeHealth>) -> NodeData {
             .collect(),
         traffic,
         health_data: health.filter(|_| node.kind != NodeKind::Unknown).map(health_data),
-        is_idle: node.rates.is_empty(),
         is_inaccessible: node.is_inaccessible,
         is_injected: node.is_injected,
         is_outside: node.is_outside,

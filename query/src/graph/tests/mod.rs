@@ -1,5 +1,7 @@
 //! Conformance: Kiali's golden graphs, fed as counters straight into the pure function.
 
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pharos_model::Labels;
