@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     listener::Listener,
-    say, self_metrics,
+    mesh_config, say, self_metrics,
     settings::{Config, Durability, Listen},
     web_ui,
 };
@@ -73,19 +73,28 @@ impl Sockets {
         engine.set_status_source(move || status(&addresses, &told));
         let backend =
             Backend { ui: ui.address, storage: storage.clone(), stop: stop.clone(), tasks: Vec::new() };
+        // Remote write too: a client that is told one address for Prometheus' API expects all of it there.
+        let for_ui =
+            api::ui_router(engine.clone()).merge(collector.remote_write_router()).merge(web_ui::router());
         let for_prometheus = api::prometheus_router(engine.clone())
             .merge(collector.remote_write_router())
             .merge(self_metrics::router(storage, collector.clone(), started));
         let scraper = collector.clone();
-        let tasks = vec![
-            ui.serve(api::ui_router(engine.clone()).merge(web_ui::router()), stop.clone()),
+        let mut tasks = vec![
+            ui.serve(for_ui, stop.clone()),
             prometheus.serve(for_prometheus, stop.clone()),
             otlp_grpc.serve(collector.grpc_routes().into_axum_router(), stop.clone()),
             otlp_http.serve(collector.otlp_http_router(), stop.clone()),
             zipkin.serve(collector.zipkin_router(), stop.clone()),
             jaeger.serve(api::jaeger_router(engine), stop.clone()),
-            tokio::spawn(async move { scraper.run_scraper(stop).await }),
+            tokio::spawn({
+                let stop = stop.clone();
+                async move { scraper.run_scraper(stop).await }
+            }),
         ];
+        if let Some(folder) = config.mesh_config_dir {
+            tasks.push(tokio::spawn(mesh_config::follow(folder, backend.storage.clone(), stop)));
+        }
         for (name, address) in addresses {
             say!("listening {name:<11} {address}");
         }

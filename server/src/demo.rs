@@ -24,6 +24,7 @@ pub(crate) async fn run(arguments: cli::Demo, stop: CancellationToken) -> anyhow
         backend: BackendAddresses { grpc: sockets.otlp_grpc.address, zipkin: sockets.zipkin.address },
     })?;
     config.scrape_yaml = Some(with_mesh(config.scrape_yaml.as_deref(), &demo.scrape_targets())?);
+    config.mesh_config_dir = Some(demo.istio_config_dir().to_path_buf());
     let backend = sockets.start(config).await?;
 
     let (ready, is_ready) = oneshot::channel();

@@ -8,6 +8,7 @@ mod backend;
 mod cli;
 mod demo;
 mod listener;
+mod mesh_config;
 mod self_metrics;
 mod settings;
 mod web_ui;

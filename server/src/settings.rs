@@ -1,7 +1,11 @@
 //! Settings, each defined once: its flag, its environment variable, its key in the YAML file and its meaning.
 //! What the command line says wins over the environment, the environment over the file, the file over the default.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -83,6 +87,10 @@ pub(crate) struct Settings {
     #[serde(default, deserialize_with = "deserialize_bytes")]
     head_bytes: Option<u64>,
 
+    /// Folder of Istio YAML whose objects are kept by time in the table mesh_config; followed while Pharos runs
+    #[arg(long, value_name = "DIR", env = "PHAROS_MESH_CONFIG_DIR", help_heading = "Mesh")]
+    mesh_config_dir: Option<PathBuf>,
+
     /// Prometheus' own `global` and `scrape_configs`; only in the file.
     #[arg(skip)]
     global: Option<serde_json::Value>,
@@ -108,6 +116,8 @@ pub(crate) struct Config {
     pub(crate) retention: Option<Duration>,
     pub(crate) durability: Durability,
     pub(crate) head_bytes: u64,
+    /// Istio YAML to keep by time; `None` keeps none.
+    pub(crate) mesh_config_dir: Option<PathBuf>,
     /// Relative paths of the configuration file start here.
     pub(crate) base_dir: PathBuf,
     /// Prometheus' YAML with `global` and `scrape_configs`; `None` scrapes nothing.
@@ -126,14 +136,19 @@ pub(crate) struct Listen {
 }
 
 impl Settings {
-    /// Reads the YAML file `path`.
+    /// Reads the YAML file `path`; relative paths in it start at its folder.
     ///
     /// # Errors
     /// The file cannot be read, or has a wrong key or value: the message names file, line and column.
-    pub(crate) fn read(path: &std::path::Path) -> anyhow::Result<Settings> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Settings> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Settings::parse(&text).with_context(|| format!("in {}", path.display()))
+        let mut settings = Settings::parse(&text).with_context(|| format!("in {}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for path in [&mut settings.data_dir, &mut settings.mesh_config_dir].into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+        Ok(settings)
     }
 
     fn parse(yaml: &str) -> anyhow::Result<Settings> {
@@ -157,6 +172,7 @@ impl Settings {
             retention: self.retention.or(weaker.retention),
             durability: self.durability.or(weaker.durability),
             head_bytes: self.head_bytes.or(weaker.head_bytes),
+            mesh_config_dir: self.mesh_config_dir.or(weaker.mesh_config_dir),
             global: self.global.or(weaker.global),
             scrape_configs: self.scrape_configs.or(weaker.scrape_configs),
         }
@@ -201,6 +217,7 @@ impl Settings {
             },
             durability: self.durability.unwrap_or_default(),
             head_bytes,
+            mesh_config_dir: self.mesh_config_dir,
             base_dir,
             scrape_yaml,
         })

@@ -45,7 +45,8 @@ fn a_taken_port_is_named_with_the_flag_that_moves_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let folder = tempfile::tempdir().expect("a folder");
-    let failed = pharos(&["serve", "--data-dir", &folder.path().display().to_string(), "--listen-ui", &address]);
+    let failed =
+        pharos(&["serve", "--data-dir", &folder.path().display().to_string(), "--listen-ui", &address]);
     assert_eq!(failed.status.code(), Some(1));
     let said = text(&failed.stderr);
     assert!(said.contains(&address) && said.contains("--listen-ui"), "{said}");
