@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
 import { pathToFileURL } from "node:url";
 import { graphDocument } from "./fixture/graph.mjs";
-import { bookinfo, large } from "./fixture/mesh.mjs";
+import { bookinfo, large, rateAt } from "./fixture/mesh.mjs";
 import { labelNames, labelValues, metricNames, series } from "./fixture/metrics.mjs";
 import { REQUESTS_PER_S, logRows, numberOf, summary, trace } from "./fixture/requests.mjs";
 
@@ -103,6 +103,18 @@ function summaries(mesh, query) {
   return { summaries: found };
 }
 
+/** The only SQL that the UI sends is the histogram of the logs page: five minutes in buckets, whatever the filter. */
+function histogram(mesh) {
+  const nowS = Math.floor(Date.now() / 5000) * 5;
+  const times = Array.from({ length: 60 }, (_, index) => nowS - index * 5);
+  const rows = times.flatMap((at) => {
+    const requests = Math.round(mesh.calls.reduce((sum, call) => sum + rateAt(call, at), 0) * 10);
+    const time = new Date(at * 1000).toISOString();
+    return [[time, 2, requests], [time, 5, Math.round(requests / 170)]];
+  });
+  return { columns: ["bucket", "class", "requests"].map((name) => ({ name, type: "integer" })), rows };
+}
+
 function status(mesh, startedMs) {
   const empty = mesh.calls.length === 0;
   const upS = (Date.now() - startedMs) / 1000;
@@ -123,6 +135,7 @@ function answer(mesh, url, query, startedMs) {
   const { pathname } = url;
   const prometheus = (data) => ({ status: "success", data });
   if (pathname === "/api/v1/status") return status(mesh, startedMs);
+  if (pathname === "/api/v1/sql") return histogram(mesh);
   if (pathname === "/api/v1/graph") return graphDocument(mesh, query);
   if (pathname === "/api/v1/access-logs") return accessLogs(mesh, query);
   if (pathname === "/api/v3/services") return { services: mesh.workloads.map(({ app, namespace }) => `${app}.${namespace}`).filter((name, index, all) => all.indexOf(name) === index) };
@@ -181,7 +194,8 @@ export async function startFixture({ scenario = "bookinfo", port = 0 } = {}) {
     if (!url.pathname.startsWith("/api/")) return asset(url.pathname, response);
     let body = "";
     for await (const chunk of request) body += chunk;
-    const query = new URLSearchParams([...url.searchParams, ...new URLSearchParams(body)]);
+    const isForm = request.headers["content-type"] === "application/x-www-form-urlencoded";
+    const query = new URLSearchParams([...url.searchParams, ...new URLSearchParams(isForm ? body : "")]);
     const send = (code, type, value) => response.writeHead(code, { "content-type": type }).end(JSON.stringify(value));
     try {
       if (scenario === "failing") throw new Refusal(503, "Storage is not ready", "the write-ahead log is still being replayed");

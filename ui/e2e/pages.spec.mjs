@@ -74,6 +74,7 @@ describe("logs", () => {
       await rows.first().waitFor();
       const callees = await page.locator(".log-row:not(.head) > :nth-child(7)").allInnerTexts();
       assert.ok(callees.every((callee) => callee.startsWith("ratings")), callees.join());
+      await page.locator(".histogram .bucket i").first().waitFor();
       await rows.first().click();
       await page.locator('[data-panel="log-row"]').waitFor();
       await page.getByRole("link", { name: "Open its trace" }).click();

@@ -43,6 +43,11 @@ export function postForm<T>(path: string, params: Params, decode: Decode<T>, sig
   return send(path, { method: "POST", body, headers }, decode, signal);
 }
 
+export function postJson<T>(path: string, body: unknown, decode: Decode<T>, signal?: AbortSignal): Promise<T> {
+  const headers = { "content-type": "application/json" };
+  return send(path, { method: "POST", body: JSON.stringify(body), headers }, decode, signal);
+}
+
 async function send<T>(url: string, init: RequestInit, decode: Decode<T>, signal?: AbortSignal): Promise<T> {
   const deadline = AbortSignal.timeout(TIMEOUT_MS);
   let response: Response;

@@ -12,6 +12,7 @@ import { CompletingInput } from "../../widgets/CompletingInput";
 import { EmptyState } from "../../widgets/EmptyState";
 import { Icon } from "../../widgets/Icon";
 import { ErrorNote, Loading, Quiet } from "../../widgets/states";
+import { Histogram } from "./Histogram";
 import { LogRowPanel } from "./LogRowPanel";
 import { LogTable } from "./LogTable";
 import { useLogSearch } from "./useLogSearch";
@@ -89,6 +90,7 @@ export function LogsPage() {
       )}
       <div class="logs-body">
         <div class="logs-main">
+          {!state.live && !problem && rows.length > 0 && <Histogram filter={state.q} turn={search.turn} />}
           <p class="result-line">
             {state.live
               ? tail.connected

@@ -17,6 +17,8 @@ interface LogSearch {
   tookMs: number;
   loadMore: () => void;
   reload: () => void;
+  /** Changes with every new search. */
+  turn: unknown;
 }
 
 /** `filter` null: no search. */
@@ -58,5 +60,6 @@ export function useLogSearch(filter: string | null, window: TimeWindow): LogSear
     tookMs: Math.round(pages.reduce((sum, { tookMs }) => sum + tookMs, 0)),
     loadMore,
     reload: first.reload,
+    turn: first.data,
   };
 }

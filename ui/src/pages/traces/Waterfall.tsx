@@ -5,7 +5,7 @@ import { serviceColour } from "../../model/serviceColour";
 import type { Stretch } from "../../model/trace/criticalPath";
 import type { Trace, TraceSpan } from "../../model/trace/tree";
 import { splitFlags } from "../../model/responseFlags";
-import { millis } from "../../model/units";
+import { millis, plural } from "../../model/units";
 import { Icon } from "../../widgets/Icon";
 import { VirtualRows } from "../../widgets/VirtualRows";
 
@@ -96,6 +96,11 @@ function Row({ span, trace, folded, found, path, selected, onSelect, onToggle }:
         <button type="button" class="plain-link" title={`${span.service} ${span.name}`} onClick={() => onSelect(span)}>
           <b>{span.service}</b> <span>{span.name}</span>
         </button>
+        {span.rows.length > 0 && (
+          <small class="row-count" title={plural(span.rows.length, "access-log row")}>
+            <Icon name="logs" size={11} /> {span.rows.length}
+          </small>
+        )}
         {span.isOrigin && <Icon name="error" size={13} />}
       </div>
       <div class="span-time" role="gridcell">
