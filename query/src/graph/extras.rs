@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{
     conversations::{Conversations, Counts},
-    flows::{LatencySum, Window},
-    traffic::{TrafficEdge, TrafficMap},
+    flows::LatencySum,
+    traffic::{Protocol, TrafficEdge, TrafficMap},
 };
 
 /// Beside the elements of the graph.
@@ -34,7 +34,7 @@ pub struct EdgeExtras {
     pub requests: u64,
     /// 5xx, no response, or a gRPC status other than 0.
     pub errors: u64,
-    /// Requests per second.
+    /// Requests per second, as in the edge's traffic: extended to the window's borders, where a count is not.
     pub rate: f64,
     #[serde(rename = "p50Ms")]
     pub p50_ms: Option<f64>,
@@ -57,15 +57,11 @@ pub struct ReporterCounts {
 const VIEWS: [Reporter; 3] = [Reporter::Source, Reporter::Waypoint, Reporter::Destination];
 
 /// One for each edge of the map, in its order.
-pub(crate) fn edge_extras(
-    map: &TrafficMap,
-    conversations: &Conversations,
-    window: Window,
-) -> Vec<EdgeExtras> {
-    map.edges.iter().map(|edge| of_edge(edge, conversations, window)).collect()
+pub(crate) fn edge_extras(map: &TrafficMap, conversations: &Conversations) -> Vec<EdgeExtras> {
+    map.edges.iter().map(|edge| of_edge(edge, conversations)).collect()
 }
 
-fn of_edge(edge: &TrafficEdge, conversations: &Conversations, window: Window) -> EdgeExtras {
+fn of_edge(edge: &TrafficEdge, conversations: &Conversations) -> EdgeExtras {
     let mut shown = Counts::default();
     let mut by_reporter: BTreeMap<&'static str, Counts> = BTreeMap::new();
     let mut latency = LatencySum::default();
@@ -91,7 +87,7 @@ fn of_edge(edge: &TrafficEdge, conversations: &Conversations, window: Window) ->
     EdgeExtras {
         requests: whole(shown.requests),
         errors: whole(shown.errors),
-        rate: (shown.requests / window.seconds() * 1e6).round() / 1e6,
+        rate: if edge.protocol == Protocol::Tcp { 0.0 } else { (edge.rates.total * 1e6).round() / 1e6 },
         p50_ms: quantile(0.5),
         p95_ms: quantile(0.95),
         p99_ms: quantile(0.99),

@@ -72,7 +72,7 @@ pub fn graph(
     let extras = (flavour == Flavour::Pharos).then(|| {
         let graph =
             GraphExtras { namespaces: conversations.namespaces(), oldest_data_unix_s: None, empty: None };
-        (graph, extras::edge_extras(&map, &conversations, window))
+        (graph, extras::edge_extras(&map, &conversations))
     });
     document::document(&map, options, healths, extras)
 }

@@ -161,8 +161,11 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn parse(text: &str) -> Option<Cursor> {
+        /// No clock puts more requests into a nanosecond.
+        const MAX_GIVEN: usize = 1_000_000;
         let (time, given) = text.split_once('-')?;
-        Some(Cursor { time: UnixNanos(time.parse().ok()?), given: given.parse().ok()? })
+        let cursor = Cursor { time: UnixNanos(time.parse().ok()?), given: given.parse().ok()? };
+        (cursor.given <= MAX_GIVEN).then_some(cursor)
     }
 
     pub(crate) fn to_text(self) -> String {
@@ -220,9 +223,15 @@ pub(crate) async fn page(
         }
         let mut batches = snapshot.read(&scan).await?;
         let mut found: Vec<AccessLog> = Vec::new();
+        // Rows that the page can need: what it still lacks, what was given before, and one to know that there is more.
+        let needed = limit + to_skip + 1 - page.rows.len();
         while let Some(batch) = batches.try_next().await? {
             page.scanned_rows += batch.num_rows() as u64;
             found.extend(access_logs_of(&batch)?.into_iter().filter(|log| filter.accepts(log)));
+            if found.len() > 2 * needed {
+                found.sort_by(newest_first);
+                found.truncate(needed);
+            }
         }
         found.sort_by(newest_first);
         for log in found {

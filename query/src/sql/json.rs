@@ -74,6 +74,13 @@ pub(super) fn cell(array: &ArrayRef, row: usize) -> Result<Value, ArrowError> {
                 Err(_) => json!(time),
             }
         }
+        DataType::Dictionary(key, _) if **key == DataType::Int32 => {
+            let dictionary = array.as_dictionary::<Int32Type>();
+            match dictionary.key(row) {
+                Some(key) => cell(dictionary.values(), key)?,
+                None => Value::Null,
+            }
+        }
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
             match dictionary.normalized_keys().get(row) {

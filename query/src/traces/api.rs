@@ -323,7 +323,7 @@ fn legacy_query(params: &Params, now: UnixNanos) -> Result<TraceQuery, ParamErro
         min_duration_ns,
         max_duration_ns,
         tags,
-        limit: params.limit("limit", DEFAULT_LIMIT, MAX_TRACES)?,
+        limit: params.limit("limit", DEFAULT_LIMIT, usize::MAX)?.min(MAX_TRACES),
     })
 }
 
@@ -354,7 +354,7 @@ fn v3_query(params: &Params) -> Result<TraceQuery, ParamError> {
         min_duration_ns,
         max_duration_ns,
         tags,
-        limit: params.limit(depth, DEFAULT_LIMIT, MAX_TRACES)?,
+        limit: params.limit(depth, DEFAULT_LIMIT, usize::MAX)?.min(MAX_TRACES),
     })
 }
 
