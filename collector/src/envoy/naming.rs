@@ -158,12 +158,6 @@ fn name_service(log: &mut AccessLog, own: &Peer) {
         (None, Reporter::Destination) => own.namespace.clone(),
         (None, _) => log.destination.namespace.clone(),
     };
-    if log.reporter == Reporter::Source
-        && log.destination.namespace == UNKNOWN
-        && let Some(namespace) = namespace
-    {
-        log.destination.namespace = namespace.to_string();
-    }
     log.destination_service = host;
 }
 
