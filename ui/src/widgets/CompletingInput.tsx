@@ -1,5 +1,5 @@
 /** A text box that suggests what may come next. Works by keyboard as an ARIA combobox. */
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Completion, applySuggestion } from "../model/filter/completion";
 
 interface Props {
@@ -23,6 +23,8 @@ export function CompletingInput(props: Props) {
   const [chosen, choose] = useState(-1);
   const box = useRef<HTMLInputElement>(null);
   const asked = useRef(0);
+  /** Where the cursor belongs after a suggestion was taken. */
+  const taken = useRef<number | null>(null);
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const id = useId();
   const committed = useRef(props.value);
@@ -33,6 +35,14 @@ export function CompletingInput(props: Props) {
     setText(props.value);
   }, [props.value]);
   useEffect(() => () => clearTimeout(timer.current), []);
+  // The cursor can be placed only once the new text is in the box.
+  useLayoutEffect(() => {
+    const cursor = taken.current;
+    taken.current = null;
+    if (cursor === null) return;
+    box.current?.setSelectionRange(cursor, cursor);
+    if (!/[\s)}]$/.test(text.slice(0, cursor))) void suggest(text);
+  }, [text]);
 
   const commit = (next: string) => {
     clearTimeout(timer.current);
@@ -63,12 +73,9 @@ export function CompletingInput(props: Props) {
     const suggestion = completion?.suggestions[index];
     if (!completion || !suggestion) return;
     const next = applySuggestion(text, completion, suggestion);
+    taken.current = next.cursor;
     setText(next.text);
     close();
-    requestAnimationFrame(() => {
-      box.current?.setSelectionRange(next.cursor, next.cursor);
-      if (!/[\s)}]$/.test(next.text.slice(0, next.cursor))) void suggest(next.text);
-    });
     if (props.live) commit(next.text.trim());
   };
   const onKeyDown = (event: KeyboardEvent) => {
