@@ -21,6 +21,8 @@ use crate::{
 /// How often files are looked through.
 const ROUND: Duration = Duration::from_secs(20);
 
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
 /// Between two searches for files on disk that no log knows.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
@@ -109,16 +111,22 @@ impl Compactor {
         let now = UnixNanos::now();
         for table in Table::ALL {
             let Some(retention) = self.flusher.shared.config.retention_of(table) else { continue };
+            // A series' row is of its first sample on a day, and its samples of that day are a day younger.
+            let retention = if table == Table::Series { retention.saturating_add(DAY) } else { retention };
             let before = now.plus_nanos(-i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX));
             let files = self.flusher.shared.state.read().table(table).files.clone();
             let expired: Vec<_> = files.iter().filter(|file| file.max_time < before).cloned().collect();
             if !expired.is_empty() {
                 self.commit(table, Change { remove: expired, ..Change::default() }).await?;
+                if table == Table::Series {
+                    self.flusher.shared.index.write().forget_before(before.millis());
+                }
             }
         }
         Ok(())
     }
 
+    /// The oldest files of all tables, but for the labels of series whose samples may stay.
     async fn drop_beyond_budget(&mut self) -> Result<(), StorageError> {
         let Some(budget) = self.flusher.shared.config.retention_bytes else { return Ok(()) };
         let mut files: Vec<(Table, Arc<DataFile>)> = {
@@ -126,7 +134,7 @@ impl Compactor {
             let of = |table| {
                 state.table(table).files.iter().map(move |file| (table, file.clone())).collect::<Vec<_>>()
             };
-            Table::ALL.into_iter().flat_map(of).collect()
+            Table::ALL.into_iter().filter(|table| *table != Table::Series).flat_map(of).collect()
         };
         files.sort_by_key(|(_, file)| file.max_time);
         let mut bytes: u64 = files.iter().map(|(_, file)| file.size_bytes).sum();

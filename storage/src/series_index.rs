@@ -115,8 +115,27 @@ impl SeriesIndex {
             }
             return;
         }
+        let metric = self.metric(row.labels.metric_name());
+        let edge = edge_of_series(&row.labels).map(|(key, measure, bound)| {
+            let key = self.edge_keys.entry(key.series).or_insert_with(|| Arc::new(key)).clone();
+            EdgeRole { key, measure, bound }
+        });
+        self.place(Entry {
+            id: row.series,
+            labels: row.labels.clone(),
+            metric,
+            edge,
+            first_ms: row.first_ms,
+            last_ms: row.first_ms,
+            days: (day, day),
+            recent_ms: [i64::MIN; RECENT],
+            exemplar: None,
+        });
+    }
+
+    fn place(&mut self, entry: Entry) {
         let ordinal = self.entries.len() as Ordinal;
-        for (name, value) in row.labels.iter() {
+        for (name, value) in entry.labels.iter() {
             let values = match self.postings.get_mut(name) {
                 Some(values) => values,
                 None => self.postings.entry(name.to_string()).or_default(),
@@ -128,23 +147,21 @@ impl SeriesIndex {
                 }
             }
         }
-        let metric = self.metric(row.labels.metric_name());
-        let edge = edge_of_series(&row.labels).map(|(key, measure, bound)| {
-            let key = self.edge_keys.entry(key.series).or_insert_with(|| Arc::new(key)).clone();
-            EdgeRole { key, measure, bound }
-        });
-        self.by_id.insert(row.series, ordinal);
-        self.entries.push(Entry {
-            id: row.series,
-            labels: row.labels.clone(),
-            metric,
-            edge,
-            first_ms: row.first_ms,
-            last_ms: row.first_ms,
-            days: (day, day),
-            recent_ms: [i64::MIN; RECENT],
-            exemplar: None,
-        });
+        self.by_id.insert(entry.id, ordinal);
+        self.entries.push(entry);
+    }
+
+    /// Forgets the series that have no sample since then.
+    pub(crate) fn forget_before(&mut self, time_ms: i64) {
+        let old = std::mem::take(self);
+        self.metadata = old.metadata;
+        for entry in old.entries.into_iter().filter(|entry| entry.last_ms >= time_ms) {
+            self.metrics.insert(entry.metric.clone(), ());
+            if let Some(role) = &entry.edge {
+                self.edge_keys.insert(role.key.series, role.key.clone());
+            }
+            self.place(entry);
+        }
     }
 
     /// A series read back from a file: its samples of that day may reach to the day's end.

@@ -73,3 +73,21 @@ fn a_series_needs_a_row_for_each_new_day() {
     assert!(index.has_day(id, DAY_MS + 1));
     assert_eq!(index.len(), 4);
 }
+
+#[test]
+fn series_without_samples_since_a_time_are_forgotten() {
+    let mut index = index();
+    index.saw(
+        Labels::from_pairs([("__name__", "requests"), ("pod", "a-2"), ("code", "503")]).series_id(),
+        0,
+        9_000,
+    );
+    index.forget_before(5_000);
+    let matcher = [LabelMatcher::new("pod", MatchOp::Regex, ".+")];
+    let found = index.select(&matcher, TimeRange::ALL).unwrap();
+    let mut pods: Vec<&str> = found.iter().map(|entry| entry.labels.get("pod")).collect();
+    pods.sort_unstable();
+    assert_eq!(pods, ["a-2", "b-1"]);
+    assert_eq!(index.label_values("__name__", &[], TimeRange::ALL).unwrap(), ["errors", "requests"]);
+    assert_eq!(index.len(), 2);
+}
