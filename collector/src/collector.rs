@@ -10,6 +10,7 @@ use crate::{
     als::AlsReceiver,
     body::Limits,
     counters::Received,
+    grpc,
     intake::Intake,
     otlp::{self, OtlpReceiver},
     remote_write,
@@ -54,7 +55,7 @@ impl Collector {
             .max_decoding_message_size(self.intake.limits.max_body_bytes)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
-        self.otlp.grpc_routes().add_service(als)
+        grpc::with_answers(self.otlp.grpc_routes().add_service(als), self.intake.clone())
     }
 
     /// `POST /v1/traces`, `/v1/logs` and `/v1/metrics` (port 4318).

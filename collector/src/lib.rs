@@ -16,6 +16,7 @@ mod counters;
 mod envoy;
 mod exposition;
 mod fault;
+mod grpc;
 mod histogram;
 #[cfg(test)]
 mod hostile;

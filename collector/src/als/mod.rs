@@ -41,14 +41,11 @@ impl AccessLogService for AlsReceiver {
     ) -> Result<Response<StreamAccessLogsResponse>, Status> {
         let mut stream = request.into_inner();
         let mut node: Option<ProxyNode> = None;
-        while let Some(message) =
-            stream.message().await.inspect_err(|_| self.intake.counters.failed(Protocol::Als))?
-        {
+        while let Some(message) = stream.message().await? {
             if let Some(identifier) = &message.identifier {
                 node = Some(ProxyNode::new(&identifier.node.clone().unwrap_or_default()));
             }
             let Some(node) = &node else {
-                self.intake.counters.failed(Protocol::Als);
                 return Err(Fault::Malformed("the stream's first message has no identifier".into()).into());
             };
             // The service has no word for 'later': not reading on makes the proxy wait. Envoy buffers, then drops and
@@ -57,10 +54,7 @@ impl AccessLogService for AlsReceiver {
                 match self.take(node, &message).await {
                     Ok(()) => break,
                     Err(Fault::Later { retry_after, .. }) => tokio::time::sleep(retry_after).await,
-                    Err(fault) => {
-                        self.intake.counters.failed(Protocol::Als);
-                        return Err(fault.into());
-                    }
+                    Err(fault) => return Err(fault.into()),
                 }
             }
         }

@@ -47,13 +47,9 @@ impl OtlpReceiver {
         request: Q,
         take: impl AsyncFnOnce(Q) -> Result<A, Fault>,
     ) -> Result<Response<A>, Status> {
-        let taken = async {
-            // Over HTTP this is counted while the body is read; here the message has been read already.
-            let _share = self.intake.budget.take(request.encoded_len())?;
-            take(request).await
-        };
-        let taken = taken.await.inspect_err(|_| self.intake.counters.failed(Protocol::OtlpGrpc));
-        Ok(Response::new(taken?))
+        // Over HTTP this is counted while the body is read; here the message has been read already.
+        let _share = self.intake.budget.take(request.encoded_len())?;
+        Ok(Response::new(take(request).await?))
     }
 
     /// The three Export services, which take gzip and zstd.

@@ -19,7 +19,7 @@ struct Total {
 
 impl Accumulator {
     /// Series that are kept at the same time.
-    const MAX_SERIES: usize = 500_000;
+    const MAX_SERIES: usize = 100_000;
     /// A series that was not seen for so long is forgotten when room is needed.
     const IDLE_NANOS: u64 = 3600 * 1_000_000_000;
 

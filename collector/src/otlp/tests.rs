@@ -334,6 +334,52 @@ async fn bad_requests() {
     assert_eq!(empty.status, StatusCode::OK);
 }
 
+/// One message as gRPC frames it.
+async fn send_frame(bench: &Bench, headers: Headers<'_>, message: &[u8], compressed: bool) -> Answer {
+    let mut frame = vec![u8::from(compressed)];
+    frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    frame.extend(message);
+    let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let all: Vec<(&str, &str)> =
+        [("content-type", "application/grpc")].into_iter().chain(headers.to_vec()).collect();
+    post(bench.collector.grpc_routes().into_axum_router(), path, &all, frame).await
+}
+
+#[tokio::test]
+async fn bad_grpc_messages() {
+    let limits = Limits { max_body_bytes: 8_000, max_in_flight_bytes: 2_048, ..Limits::default() };
+    let bench = Bench::limited(limits).await;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&vec![b' '; 100_000]).unwrap();
+    let bomb = gzip.finish().unwrap();
+    let busy = trace_request(&json!({"name": "x".repeat(4_000)})).encode_to_vec();
+    let with_gzip: Headers<'_> = &[("grpc-encoding", "gzip")];
+    let (invalid, exhausted, unavailable) =
+        (tonic::Code::InvalidArgument, tonic::Code::ResourceExhausted, tonic::Code::Unavailable);
+    let cases: Vec<(Headers<'_>, &[u8], bool, tonic::Code, &str)> = vec![
+        (&[], &[0xff; 64], false, invalid, "Protobuf"),
+        (with_gzip, b"plain", true, invalid, "decompressing"),
+        (&[], &[b' '; 8_001], false, exhausted, "too%20large"),
+        (with_gzip, &bomb, true, exhausted, "8000"),
+        (&[], &busy, false, unavailable, "later"),
+    ];
+    for (index, (headers, message, compressed, code, words)) in cases.into_iter().enumerate() {
+        let answer = send_frame(&bench, headers, message, compressed).await;
+        let text = answer.header("grpc-message");
+        assert_eq!(answer.header("grpc-status"), (code as i32).to_string(), "case {index}: {text}");
+        assert!(text.contains(words), "case {index}: {text:?} does not say {words:?}");
+        // Only what may come again says when.
+        assert_eq!(
+            answer.headers.contains_key("grpc-status-details-bin"),
+            code == unavailable,
+            "case {index}"
+        );
+        assert_eq!(bench.received(Protocol::OtlpGrpc).failed_requests, index as u64 + 1);
+    }
+    let good = send_frame(&bench, &[], &trace_request(&json!({})).encode_to_vec(), false).await;
+    assert_eq!((good.header("grpc-status"), bench.received(Protocol::OtlpGrpc).items), ("", 1));
+}
+
 #[tokio::test]
 async fn too_much_in_flight_is_told_to_come_later() {
     let bench = Bench::limited(Limits { max_in_flight_bytes: 2_048, ..Limits::default() }).await;

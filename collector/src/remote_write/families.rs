@@ -21,7 +21,7 @@ struct Told {
 const ATTACH_EVERY: Duration = Duration::from_secs(3600);
 
 /// Families beyond this are not remembered.
-const MAX_FAMILIES: usize = 50_000;
+const MAX_FAMILIES: usize = 20_000;
 
 impl Families {
     pub(super) fn learn(&self, told: impl Iterator<Item = MetricMetadata>) {
