@@ -250,3 +250,49 @@ spec: { outboundTrafficPolicy: { mode: REGISTRY_ONLY } }
     let looped = send(own, get(&own.to_string(), "/")).await.unwrap();
     assert_eq!(looped.status, 508, "a request to ourselves ends here");
 }
+
+#[tokio::test]
+async fn a_mirror_gets_a_copy_with_its_body_and_cannot_hurt() {
+    let v1 = Backend::start("reviews-v1", Behaviour::default()).await;
+    let slow =
+        Behaviour { statuses: vec![500], delays: vec![Duration::from_secs(30)], ..Behaviour::default() };
+    let v2 = Backend::start("reviews-v2", slow).await;
+    let rules = virtual_service(
+        "reviews",
+        "[{ route: [{ destination: { host: reviews, subset: v1 } }], mirror: { host: reviews, subset: v2 } }]",
+    );
+    let (_world, _proxy, at) = outbound(&[&v1, &v2], &format!("{SUBSETS}---\n{rules}")).await;
+    let mut post = request("POST", "reviews:9080", "/", &[("x-request-id", "m")]);
+    *post.body_mut() = full("payload");
+    let answer = send(at, post).await.unwrap();
+    assert_eq!((answer.status, answer.endpoint().as_deref()), (200, Some("reviews-v1")));
+    while v2.seen().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let copy = &v2.seen()[0];
+    assert_eq!((copy.body.as_ref(), copy.header("x-request-id").as_deref()), (&b"payload"[..], Some("m")));
+    assert_eq!(copy.header("x-b3-sampled").as_deref(), Some("0"), "copies are not traced");
+    assert_eq!(v1.seen()[0].header("x-b3-sampled").as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_browser_is_told_where_it_may_send_to() {
+    let reviews = Backend::start("reviews-v1", Behaviour::default()).await;
+    let rules = virtual_service(
+        "reviews",
+        "[{ corsPolicy: { allowOrigins: [{ exact: 'https://shop.test' }], allowMethods: [GET], maxAge: 1m },
+            route: [{ destination: { host: reviews } }] }]",
+    );
+    let (_world, _proxy, at) = outbound(&[&reviews], &rules).await;
+    let preflight = |origin| {
+        let headers = [("origin", origin), ("access-control-request-method", "GET")];
+        send(at, request("OPTIONS", "reviews:9080", "/", &headers))
+    };
+    let answer = preflight("https://shop.test").await.unwrap();
+    assert_eq!(answer.header("access-control-allow-origin").as_deref(), Some("https://shop.test"));
+    assert_eq!(answer.header("access-control-max-age").as_deref(), Some("60"));
+    assert!(reviews.seen().is_empty(), "the proxy answers itself");
+    let answer = preflight("https://evil.test").await.unwrap();
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    assert_eq!(reviews.seen().len(), 1, "others are the service's business");
+}
