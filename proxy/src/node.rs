@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::peer::Peer;
+use crate::telemetry::Tag;
 use pharos_mesh::Labels;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) labels: Labels,
     pub(crate) mesh_id: String,
     pub(crate) gateway: bool,
+    /// What every span of ours says.
+    pub(crate) tags: Vec<(&'static str, Tag)>,
     /// As metrics and peers name us. Own labels that are absent stay empty.
     pub(crate) peer: Arc<Peer>,
 }
@@ -35,12 +38,25 @@ impl Node {
         let role = if gateway { "router" } else { "sidecar" };
         let (namespace, domain) = (&node.namespace, &config.mesh.domain);
         let peer = Peer::own(node);
+        let id = format!("{role}~{ip}~{instance}.{namespace}~{namespace}.svc.{domain}");
+        let mesh_id = node.mesh_id.clone().unwrap_or_else(|| domain.clone());
+        let shared = |text: &str| Tag::Shared(text.into());
+        let tags = vec![
+            ("node_id", shared(&id)),
+            ("component", Tag::Fixed("proxy")),
+            ("istio.canonical_service", shared(&peer.canonical_service)),
+            ("istio.canonical_revision", shared(&peer.canonical_revision)),
+            ("istio.mesh_id", shared(&mesh_id)),
+            ("istio.namespace", shared(namespace)),
+            ("istio.cluster_id", shared(&peer.cluster)),
+        ];
         Self {
-            id: format!("{role}~{ip}~{instance}.{namespace}~{namespace}.svc.{domain}"),
+            id,
+            tags,
             service_name: format!("{}.{namespace}", peer.canonical_service),
             namespace: namespace.clone(),
             labels: node.labels.clone(),
-            mesh_id: node.mesh_id.clone().unwrap_or_else(|| domain.clone()),
+            mesh_id,
             gateway,
             peer: Arc::new(peer),
         }

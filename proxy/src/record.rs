@@ -6,7 +6,7 @@ use crate::headers::{self, wire_bytes};
 use crate::listen::Listener;
 use crate::peer::Peer;
 use crate::state::Shared;
-use crate::telemetry::{Labels, Observation, Span, entry};
+use crate::telemetry::{Labels, Observation, Span, Tag, entry};
 use crate::trace::Context;
 use http::header::{CONTENT_TYPE, REFERER, USER_AGENT};
 use http::request::Parts;
@@ -274,7 +274,7 @@ impl Record {
             telemetry.span(Span {
                 context,
                 kind,
-                name: self.span_name.to_string(),
+                name: self.span_name.clone(),
                 start: self.started_at,
                 duration,
                 tags: self.tags(&flags, error),
@@ -284,7 +284,7 @@ impl Record {
                 telemetry.span(Span {
                     context,
                     kind: SpanKind::Client,
-                    name: format!("router {} egress", self.cluster_name),
+                    name: format!("router {} egress", self.cluster_name).into(),
                     start: self.started_at + began,
                     duration: duration.saturating_sub(began),
                     tags: self.upstream_tags(&flags, error),
@@ -356,68 +356,62 @@ impl Record {
         self.grpc_status.is_some_and(|status| matches!(status, 2 | 4 | 8 | 12 | 13 | 14 | 15))
     }
 
-    fn tags(&self, flags: &str, error: bool) -> Vec<(&'static str, String)> {
-        let node = &self.shared.node;
-        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    fn tags(&self, flags: &str, error: bool) -> Vec<(&'static str, Tag)> {
+        let or_dash = |text: &str| if text.is_empty() { Tag::Fixed("-") } else { text.to_owned().into() };
         let mut url = format!("{}://{}{}", self.scheme, self.authority, self.path);
         if let Some(end) = (0..=MAX_URL_BYTES).rev().find(|at| url.is_char_boundary(*at)) {
             url.truncate(end);
         }
-        let mut tags = Vec::with_capacity(26);
+        let own = &self.shared.node.tags;
+        let mut tags = Vec::with_capacity(own.len() + 19);
+        tags.extend_from_slice(own);
         tags.extend([
-            ("node_id", node.id.clone()),
-            ("component", "proxy".to_owned()),
-            ("guid:x-request-id", self.request_id.clone()),
-            ("http.url", url),
-            ("http.method", self.method.to_string()),
-            ("http.protocol", format!("{:?}", self.version).replace("HTTP/2.0", "HTTP/2")),
-            ("http.status_code", self.status.to_string()),
+            ("guid:x-request-id", self.request_id.clone().into()),
+            ("http.url", url.into()),
+            ("http.method", self.method.to_string().into()),
             ("downstream_cluster", or_dash(&self.downstream_cluster)),
             ("user_agent", or_dash(&self.user_agent)),
-            ("peer.address", self.connection.remote.ip().to_string()),
-            ("request_size", self.request_body.bytes().to_string()),
-            ("response_size", self.response_body_bytes.to_string()),
-            ("response_flags", flags.to_owned()),
-            ("istio.canonical_service", node.peer.canonical_service.clone()),
-            ("istio.canonical_revision", node.peer.canonical_revision.clone()),
-            ("istio.mesh_id", node.mesh_id.clone()),
-            ("istio.namespace", node.namespace.clone()),
-            ("istio.cluster_id", node.peer.cluster.clone()),
+            ("peer.address", self.connection.remote.ip().to_string().into()),
+            ("request_size", self.request_body.bytes().to_string().into()),
+            ("response_size", self.response_body_bytes.to_string().into()),
         ]);
-        self.push_common(&mut tags, error);
+        self.push_common(&mut tags, flags, error);
         tags
     }
 
-    fn upstream_tags(&self, flags: &str, error: bool) -> Vec<(&'static str, String)> {
-        let mut tags = Vec::with_capacity(10);
-        tags.extend([
-            ("component", "proxy".to_owned()),
-            ("http.protocol", format!("{:?}", self.version).replace("HTTP/2.0", "HTTP/2")),
-            ("http.status_code", self.status.to_string()),
-            ("response_flags", flags.to_owned()),
-        ]);
+    fn upstream_tags(&self, flags: &str, error: bool) -> Vec<(&'static str, Tag)> {
+        let mut tags = Vec::with_capacity(14);
+        tags.push(("component", Tag::Fixed("proxy")));
         if let Some(address) = self.upstream_address {
-            tags.push(("upstream_address", address.to_string()));
-            tags.push(("peer.address", address.to_string()));
+            tags.push(("upstream_address", address.to_string().into()));
+            tags.push(("peer.address", address.to_string().into()));
         }
-        self.push_common(&mut tags, error);
+        self.push_common(&mut tags, flags, error);
         tags
     }
 
-    fn push_common(&self, tags: &mut Vec<(&'static str, String)>, error: bool) {
+    fn push_common(&self, tags: &mut Vec<(&'static str, Tag)>, flags: &str, error: bool) {
+        let protocol = match self.version {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        };
+        tags.push(("http.protocol", protocol.into()));
+        tags.push(("http.status_code", self.status.to_string().into()));
+        tags.push(("response_flags", if flags == "-" { "-".into() } else { flags.to_owned().into() }));
         if !self.cluster_name.is_empty() {
-            tags.push(("upstream_cluster", self.cluster_name.to_string()));
-            tags.push(("upstream_cluster.name", self.cluster_name.to_string()));
+            tags.push(("upstream_cluster", (&self.cluster_name).into()));
+            tags.push(("upstream_cluster.name", (&self.cluster_name).into()));
         }
         if error {
-            tags.push(("error", "true".to_owned()));
+            tags.push(("error", "true".into()));
         }
         if self.grpc {
-            tags.push(("grpc.path", self.path.clone()));
-            tags.push(("grpc.authority", self.authority.clone()));
+            tags.push(("grpc.path", self.path.clone().into()));
+            tags.push(("grpc.authority", self.authority.clone().into()));
             if let Some(status) = self.grpc_status {
-                tags.push(("grpc.status_code", status.to_string()));
-                tags.push(("grpc.message", self.grpc_message.clone()));
+                tags.push(("grpc.status_code", status.to_string().into()));
+                tags.push(("grpc.message", self.grpc_message.clone().into()));
             }
         }
     }

@@ -12,7 +12,7 @@ mod zipkin;
 
 pub(crate) use access_log::{LogEntry, entry};
 pub(crate) use metrics::{Labels, Metrics, Observation};
-pub(crate) use span::Span;
+pub(crate) use span::{Span, Tag};
 
 use crate::config::TelemetryConfig;
 use crate::node::Node;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Items that wait while the other end is away; about 2 MB of access logs.
+/// Items that wait while the other end is away; about 1 MB of access logs.
 const CAPACITY: usize = 1024;
 const MAX_BATCH: usize = 128;
 const MAX_WAIT: Duration = Duration::from_millis(500);

@@ -2,7 +2,7 @@
 
 use super::StartError;
 use super::batch::{Backoff, Batches};
-use super::span::Span;
+use super::span::{Span, Tag};
 use crate::config::OtlpConfig;
 use crate::node::Node;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
@@ -90,15 +90,23 @@ impl Sender {
                 pharos_model::SpanKind::Client => SpanKind::Client,
                 _ => SpanKind::Server,
             },
-            name: span.name.into(),
+            name: span.name.to_string().into(),
             start_time: span.start,
             end_time: span.start + span.duration,
-            attributes: span.tags.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect(),
+            attributes: span.tags.into_iter().map(attribute).collect(),
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
             links: SpanLinks::default(),
             status: if span.error { Status::error("") } else { Status::Unset },
             instrumentation_scope: self.scope.clone(),
         }
+    }
+}
+
+fn attribute((key, value): (&'static str, Tag)) -> KeyValue {
+    match value {
+        Tag::Fixed(text) => KeyValue::new(key, text),
+        Tag::Shared(text) => KeyValue::new(key, text),
+        Tag::Own(text) => KeyValue::new(key, String::from(text)),
     }
 }

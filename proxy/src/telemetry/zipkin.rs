@@ -110,12 +110,13 @@ impl Sender {
             Some(IpAddr::V6(ip)) => endpoint.insert("ipv6".into(), json!(ip.to_string())),
             None => None,
         };
-        let tags: Map<String, Value> = span.tags.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+        let tags: Map<String, Value> =
+            span.tags.iter().map(|(k, v)| ((*k).to_owned(), json!(v.as_str()))).collect();
         let mut all = json!({
             "traceId": span.context.trace_id.short_hex(),
             "id": span.context.span_id.to_string(),
             "kind": if span.kind == SpanKind::Client { "CLIENT" } else { "SERVER" },
-            "name": span.name,
+            "name": &*span.name,
             "timestamp": micros(since_epoch),
             "duration": micros(span.duration).max(1),
             "localEndpoint": endpoint,
