@@ -9,11 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures::TryStreamExt;
 use pharos_model::{EDGE_BUCKET_NS, TimeRange, UnixNanos};
-use pharos_storage::{StorageError, Table};
+use pharos_storage::{Scan, StorageError, Table, mesh_objects_of};
 use serde_json::json;
 
-use super::{Empty, Flavour, GraphDocument, GraphOptions, Scope, graph};
+use super::{Empty, Flavour, GraphDocument, GraphOptions, MeshConfig, Scope, graph, options::Appender};
 use crate::{
     Engine,
     params::{ParamError, Params},
@@ -70,8 +71,28 @@ async fn draw(
 ) -> Result<GraphDocument, StorageError> {
     let rows = engine.storage().edges(range(&options)).await?;
     let inventory = engine.inventory();
-    let drawn = tokio::task::spawn_blocking(move || graph(rows, &options, &inventory, flavour)).await;
+    let config = if options.wants(Appender::Istio) {
+        config_at(engine, &options).await?
+    } else {
+        MeshConfig::default()
+    };
+    let drawn =
+        tokio::task::spawn_blocking(move || graph(rows, &options, &inventory, &config, flavour)).await;
     drawn.map_err(|_| StorageError::Closed)
+}
+
+/// The configuration as it was at the end of the window.
+async fn config_at(engine: &Engine, options: &GraphOptions) -> Result<MeshConfig, StorageError> {
+    let end = UnixNanos::from_millis(options.window().end_ms);
+    // A window that ends now ends in the middle of a second whose changes count.
+    let at = end.plus_nanos(999_999_999);
+    let range = TimeRange::new(UnixNanos::MIN, at.plus_nanos(1));
+    let mut batches = engine.storage().snapshot(Table::MeshConfig, range)?.read(&Scan::new(range)).await?;
+    let mut objects = Vec::new();
+    while let Some(batch) = batches.try_next().await? {
+        objects.extend(mesh_objects_of(&batch)?);
+    }
+    Ok(MeshConfig::at(objects, at))
 }
 
 /// Rows of every bucket that touches the window, whose end belongs to it.

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{
     extras::{EdgeExtras, GraphExtras},
     health::{NodeHealth, RatesByCode},
+    mesh_config::Badges,
     options::{BoxBy, GraphOptions},
     traffic::{CodeRates, EdgeRates, Node, NodeKind, NodeRates, Protocol, TrafficEdge, TrafficMap, UNKNOWN},
 };
@@ -63,6 +64,8 @@ pub struct NodeData {
     pub traffic: Vec<NodeTraffic>,
     /// `null` unless the health appender ran.
     pub health_data: Option<HealthData>,
+    #[serde(flatten)]
+    pub badges: Badges,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_box: Option<&'static str>,
     #[serde(skip_serializing_if = "is_false")]
@@ -161,17 +164,25 @@ pub struct Responses {
     pub hosts: BTreeMap<String, String>,
 }
 
-/// Writes the map down. `healths` is empty or as long as the map's nodes, `extras` as long as its edges.
+/// Writes the map down. `healths` and `badges` are empty or as long as the map's nodes, `extras` as its edges.
 pub(crate) fn document(
     map: &TrafficMap,
     options: &GraphOptions,
     healths: Vec<NodeHealth>,
+    badges: Vec<Badges>,
     mut extras: Option<(GraphExtras, Vec<EdgeExtras>)>,
 ) -> GraphDocument {
     let ids: Vec<String> = map.nodes.iter().map(|node| hash(&node.id)).collect();
-    let mut healths = healths.into_iter();
-    let mut nodes: Vec<NodeData> =
-        map.nodes.iter().zip(&ids).map(|(node, id)| node_data(node, id.clone(), healths.next())).collect();
+    let (mut healths, mut badges) = (healths.into_iter(), badges.into_iter());
+    let mut nodes: Vec<NodeData> = map
+        .nodes
+        .iter()
+        .zip(&ids)
+        .map(|(node, id)| NodeData {
+            badges: badges.next().unwrap_or_default(),
+            ..node_data(node, id.clone(), healths.next())
+        })
+        .collect();
     let boxes = boxes(&mut nodes, options.box_by);
     nodes.extend(boxes);
     nodes.sort_by(|a, b| order(a).cmp(&order(b)));

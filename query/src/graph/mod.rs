@@ -11,6 +11,7 @@ mod extras;
 mod flows;
 mod health;
 mod inventory;
+mod mesh_config;
 pub(crate) mod options;
 mod select;
 mod service_graph;
@@ -24,6 +25,7 @@ pub use document::GraphDocument;
 pub(crate) use extras::{Empty, GraphExtras};
 pub(crate) use flows::Window;
 pub use inventory::Inventory;
+pub use mesh_config::MeshConfig;
 pub use options::{GraphOptions, GraphType, Scope};
 
 use conversations::Conversations;
@@ -41,6 +43,7 @@ pub fn graph(
     rows: Vec<Edge>,
     options: &GraphOptions,
     inventory: &Inventory,
+    config: &MeshConfig,
     flavour: Flavour,
 ) -> GraphDocument {
     let window = options.window();
@@ -74,7 +77,8 @@ pub fn graph(
             GraphExtras { namespaces: conversations.namespaces(), oldest_data_unix_s: None, empty: None };
         (graph, extras::edge_extras(&map, &conversations))
     });
-    document::document(&map, options, healths, extras)
+    let badges = if options.wants(Appender::Istio) { mesh_config::badges(&map, config) } else { Vec::new() };
+    document::document(&map, options, healths, badges, extras)
 }
 
 impl GraphOptions {

@@ -196,3 +196,68 @@ async fn access_logs_alone_make_a_graph() {
     let (_, body) = bench.get("/api/namespaces").await;
     assert_eq!(body.as_array().map(Vec::len), Some(1), "{body}");
 }
+
+/// Badges tell of the configuration that was in force at the end of the window.
+#[tokio::test(flavor = "multi_thread")]
+async fn badges_show_the_configuration_of_the_time() {
+    let bench = Bench::new().await;
+    let now_s = recent_minute_s();
+    let logs = (now_s - 300..now_s).map(|t| log(t, Reporter::Source, 200, "-", 10)).collect();
+    bench.append(Batch::AccessLogs(logs)).await;
+    let object = |at_s: i64, kind: &str, spec: Value| pharos_model::MeshObject {
+        time: UnixNanos::from_seconds(at_s),
+        cluster: "c".into(),
+        kind: kind.into(),
+        namespace: "bookinfo".into(),
+        name: "ratings".into(),
+        deleted: false,
+        json: json!({ "kind": kind, "spec": spec }).to_string(),
+    };
+    let route = json!({ "destination": { "host": "ratings" } });
+    bench
+        .append(Batch::MeshConfig(vec![
+            object(
+                now_s - 200,
+                "VirtualService",
+                json!({ "hosts": ["ratings"], "http": [{ "fault": { "abort": {} }, "timeout": "1s", "route": [route] }] }),
+            ),
+            object(
+                now_s - 60,
+                "VirtualService",
+                json!({ "hosts": ["ratings.bookinfo.svc.cluster.local"], "http": [{ "match": [{}], "route": [route, route] }] }),
+            ),
+            object(
+                now_s - 200,
+                "DestinationRule",
+                json!({ "host": "ratings", "subsets": [{ "labels": { "version": "v1" }, "trafficPolicy": { "outlierDetection": {} } }] }),
+            ),
+        ]))
+        .await;
+    let badges = async |at_s: i64, appenders: &str| {
+        let query =
+            format!("namespaces=bookinfo&injectServiceNodes=true&duration=60s&queryTime={at_s}{appenders}");
+        let (_, body) = bench.get(&format!("/api/namespaces/graph?{query}")).await;
+        let nodes = body["elements"]["nodes"].as_array().expect("nodes").clone();
+        let all: Vec<String> = nodes
+            .iter()
+            .flat_map(|node| {
+                let name = text(&node["data"], "nodeType").to_string();
+                let data = node["data"].as_object().expect("data").clone();
+                data.into_iter()
+                    .filter(|(key, _)| key.starts_with("has"))
+                    .map(move |(key, _)| format!("{name} {key}"))
+            })
+            .collect();
+        all
+    };
+    assert_eq!(
+        badges(now_s - 100, "").await,
+        ["service hasFaultInjection", "service hasRequestTimeout", "service hasVS", "workload hasCB"]
+    );
+    assert_eq!(
+        badges(now_s, "").await,
+        ["service hasRequestRouting", "service hasTrafficShifting", "service hasVS", "workload hasCB"]
+    );
+    assert_eq!(badges(now_s - 240, "").await, [""; 0], "before there was any");
+    assert_eq!(badges(now_s, "&appenders=health").await, [""; 0]);
+}

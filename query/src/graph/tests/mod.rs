@@ -147,7 +147,13 @@ fn goldens_are_equal_to_the_letter() {
             .finish();
         let options = GraphOptions::parse(&Params::parse(&query), scope_of(text(request, "path")), now_s)
             .expect("valid");
-        let document = graph(rows_of(&case, now_s), &options, &inventory_of(&case), Flavour::Kiali);
+        let document = graph(
+            rows_of(&case, now_s),
+            &options,
+            &inventory_of(&case),
+            &MeshConfig::default(),
+            Flavour::Kiali,
+        );
         let got = serde_json::to_value(&document).expect("serializable");
         for key in ["timestamp", "duration", "graphType"] {
             assert_eq!(got[key], case["expected_meta"][key], "{} {key}", path.display());
