@@ -27,11 +27,19 @@ const AGENTS: [&str; 4] =
 struct Mesh {
     random: StdRng,
     time: UnixNanos,
+    /// Of the request that the next rows tell of: each passes five hops, and both ends of a hop log it.
+    request: u128,
+    rows_left: u32,
 }
 
 impl Mesh {
     fn new() -> Mesh {
-        Mesh { random: StdRng::seed_from_u64(1), time: UnixNanos::from_seconds(1_795_248_000) }
+        Mesh {
+            random: StdRng::seed_from_u64(1),
+            time: UnixNanos::from_seconds(1_795_248_000),
+            request: 0,
+            rows_left: 0,
+        }
     }
 
     /// The n-th service is called 1/n times as often as the first.
@@ -51,11 +59,15 @@ impl Mesh {
 
     fn access_log(&mut self) -> AccessLog {
         let (from, to) = (self.service(), self.service());
-        let id: u128 = self.random.random();
+        if self.rows_left == 0 {
+            (self.request, self.rows_left) = (self.random.random(), 10);
+        }
+        self.rows_left -= 1;
+        let id = self.request;
         AccessLog {
             time: self.tick(),
             duration_us: self.duration_us(),
-            reporter: if id & 1 == 0 { Reporter::Source } else { Reporter::Destination },
+            reporter: if self.rows_left.is_multiple_of(2) { Reporter::Source } else { Reporter::Destination },
             source: peer(from),
             destination: peer(to),
             destination_service: format!("service-{to}.shop.svc.cluster.local"),
