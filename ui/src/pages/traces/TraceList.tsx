@@ -4,7 +4,7 @@ import type { TraceSummary } from "../../api/traces";
 import { isDark } from "../../app/preferences";
 import { hrefTo } from "../../app/route";
 import { serviceColour } from "../../model/serviceColour";
-import { dateAndClock } from "../../model/timeWindow";
+import { clock, dateAndClock } from "../../model/timeWindow";
 import { millis, plural } from "../../model/units";
 import { VirtualRows } from "../../widgets/VirtualRows";
 import { Link } from "../../widgets/controls";
@@ -26,6 +26,8 @@ export function TraceList({ traces }: { traces: readonly TraceSummary[] }) {
     </div>
   );
 }
+
+const isToday = (unixMs: number): boolean => new Date(unixMs).toDateString() === new Date().toDateString();
 
 function Row({ trace, longest }: { trace: TraceSummary; longest: number }) {
   const dark = isDark.value;
@@ -56,7 +58,7 @@ function Row({ trace, longest }: { trace: TraceSummary; longest: number }) {
           <i style={{ width: `${Math.max(1, (trace.durationMs / Math.max(0.001, longest)) * 100)}%` }} />
           <b>{millis(trace.durationMs)}</b>
         </span>
-        <time>{dateAndClock(trace.startUnixMs)}</time>
+        <time title={dateAndClock(trace.startUnixMs)}>{isToday(trace.startUnixMs) ? clock(trace.startUnixMs) : dateAndClock(trace.startUnixMs)}</time>
       </Link>
     </div>
   );
