@@ -17,5 +17,7 @@ mod tests;
 mod traces;
 
 pub use engine::{Engine, EngineConfig, Listener, Received, ServerStatus};
-pub use graph::{Flavour, GraphDocument, GraphOptions, GraphType, Inventory, MeshConfig, Scope, graph};
+pub use graph::{
+    Flavour, FlowSums, GraphDocument, GraphOptions, GraphType, Inventory, MeshConfig, Scope, graph,
+};
 pub use params::{ParamError, Params};

@@ -14,7 +14,9 @@ use pharos_model::{EDGE_BUCKET_NS, TimeRange, UnixNanos};
 use pharos_storage::{Scan, StorageError, Table, mesh_objects_of};
 use serde_json::json;
 
-use super::{Empty, Flavour, GraphDocument, GraphOptions, MeshConfig, Scope, graph, options::Appender};
+use super::{
+    Empty, Flavour, FlowSums, GraphDocument, GraphOptions, MeshConfig, Scope, graph, options::Appender,
+};
 use crate::{
     Engine,
     params::{ParamError, Params},
@@ -69,7 +71,7 @@ async fn draw(
     options: GraphOptions,
     flavour: Flavour,
 ) -> Result<GraphDocument, StorageError> {
-    let rows = engine.storage().edges(range(&options)).await?;
+    let sums = summed(engine, &options).await?;
     let inventory = engine.inventory();
     let config = if options.wants(Appender::Istio) {
         config_at(engine, &options).await?
@@ -77,8 +79,28 @@ async fn draw(
         MeshConfig::default()
     };
     let drawn =
-        tokio::task::spawn_blocking(move || graph(rows, &options, &inventory, &config, flavour)).await;
+        tokio::task::spawn_blocking(move || graph(sums, &options, &inventory, &config, flavour)).await;
     drawn.map_err(|_| StorageError::Closed)
+}
+
+/// Rows that are in memory at once: those of five minutes.
+const STEP_NS: i64 = 30 * EDGE_BUCKET_NS;
+
+/// The window's rows, summed up in the order of time.
+async fn summed(engine: &Engine, options: &GraphOptions) -> Result<FlowSums, StorageError> {
+    let mut sums = FlowSums::new(options.window());
+    let TimeRange { mut start, end } = range(options);
+    // Before the first row there is nothing to step through.
+    if let Some(oldest) = oldest_data(engine) {
+        start = start.max(oldest.floor_to(EDGE_BUCKET_NS));
+    }
+    while start < end {
+        // Steps end between buckets, so that no row is in two of them.
+        let step_end = start.plus_nanos(STEP_NS).min(end);
+        sums.add(engine.storage().edges(TimeRange::new(start, step_end)).await?);
+        start = step_end;
+    }
+    Ok(sums)
 }
 
 /// The configuration as it was at the end of the window.

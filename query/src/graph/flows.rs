@@ -125,43 +125,68 @@ struct Joined {
     latency: Latency,
 }
 
-/// Joins the rows of each label set over time. `rows` may come in any order.
-pub(super) fn flows_of(mut rows: Vec<Edge>, window: Window) -> Vec<Flow> {
-    // A counter is joined in the order of time.
-    rows.sort_by_key(|row| (row.bucket, row.counter.first_ms));
-    let mut by_series: HashMap<(SeriesId, Reporter), usize> = HashMap::new();
-    let mut by_key: HashMap<EdgeKey, usize> = HashMap::new();
-    let mut keys: Vec<EdgeKey> = Vec::new();
-    let mut joined: Vec<[Option<Joined>; EdgeMeasure::ALL.len()]> = Vec::new();
-    for row in rows {
-        let part = match row.key.origin {
-            EdgeOrigin::Metrics => match window.clip(&row.counter) {
-                Some(part) => part,
-                None => continue,
-            },
-            EdgeOrigin::AccessLog | EdgeOrigin::Span if window.holds_rows(&row.counter) => row.counter,
-            EdgeOrigin::AccessLog | EdgeOrigin::Span => continue,
-        };
-        let next = keys.len();
-        let index = match row.key.origin {
-            EdgeOrigin::Metrics => *by_series.entry((row.key.series, row.key.reporter)).or_insert(next),
-            _ => match by_key.get(&row.key) {
-                Some(index) => *index,
-                None => *by_key.entry(row.key.clone()).or_insert(next),
-            },
-        };
-        if index == next {
-            keys.push(row.key);
-            joined.push(Default::default());
+/// Joins the rows of each label set over time, some at a time, so that a long window needs memory for its label sets
+/// alone.
+pub struct FlowSums {
+    window: Window,
+    by_series: HashMap<(SeriesId, Reporter), usize>,
+    by_key: HashMap<EdgeKey, usize>,
+    keys: Vec<EdgeKey>,
+    joined: Vec<[Option<Joined>; EdgeMeasure::ALL.len()]>,
+}
+
+impl FlowSums {
+    pub fn new(window: Window) -> FlowSums {
+        FlowSums {
+            window,
+            by_series: HashMap::new(),
+            by_key: HashMap::new(),
+            keys: Vec::new(),
+            joined: Vec::new(),
         }
-        let Some(slot) = joined.get_mut(index).and_then(|slots| slots.get_mut(row.measure as usize)) else {
-            continue;
-        };
-        let sum = slot.get_or_insert_default();
-        sum.counter.join(&part);
-        sum.latency.join(&row.latency);
     }
-    keys.into_iter().zip(joined).map(|(key, joined)| flow(key, joined, window)).collect()
+
+    /// Adds rows in any order. Those of a later call must not be older than those of an earlier one, since a counter
+    /// is joined in the order of time.
+    pub fn add(&mut self, mut rows: Vec<Edge>) {
+        rows.sort_by_key(|row| (row.bucket, row.counter.first_ms));
+        for row in rows {
+            let part = match row.key.origin {
+                EdgeOrigin::Metrics => match self.window.clip(&row.counter) {
+                    Some(part) => part,
+                    None => continue,
+                },
+                EdgeOrigin::AccessLog | EdgeOrigin::Span if self.window.holds_rows(&row.counter) => {
+                    row.counter
+                }
+                EdgeOrigin::AccessLog | EdgeOrigin::Span => continue,
+            };
+            let next = self.keys.len();
+            let index = match row.key.origin {
+                EdgeOrigin::Metrics => {
+                    *self.by_series.entry((row.key.series, row.key.reporter)).or_insert(next)
+                }
+                _ => match self.by_key.get(&row.key) {
+                    Some(index) => *index,
+                    None => *self.by_key.entry(row.key.clone()).or_insert(next),
+                },
+            };
+            if index == next {
+                self.keys.push(row.key);
+                self.joined.push(Default::default());
+            }
+            let slot = self.joined.get_mut(index).and_then(|slots| slots.get_mut(row.measure as usize));
+            let Some(slot) = slot else { continue };
+            let sum = slot.get_or_insert_default();
+            sum.counter.join(&part);
+            sum.latency.join(&row.latency);
+        }
+    }
+
+    pub(super) fn flows(self) -> Vec<Flow> {
+        let window = self.window;
+        self.keys.into_iter().zip(self.joined).map(|(key, joined)| flow(key, joined, window)).collect()
+    }
 }
 
 fn flow(key: EdgeKey, joined: [Option<Joined>; EdgeMeasure::ALL.len()], window: Window) -> Flow {
@@ -235,6 +260,12 @@ pub(crate) mod tests {
     use pharos_model::{EDGE_BUCKET_NS, Labels, Sample, UnixNanos, edge_of_series};
 
     use super::*;
+
+    fn flows_of(rows: Vec<Edge>, window: Window) -> Vec<Flow> {
+        let mut sums = FlowSums::new(window);
+        sums.add(rows);
+        sums.flows()
+    }
 
     /// The rows that a counter makes: `value_at` a time in seconds, sampled every `step_s` over `from..=to`.
     pub(crate) fn counter_rows(

@@ -19,10 +19,9 @@ mod service_graph;
 pub(crate) mod tests;
 mod traffic;
 
-use pharos_model::Edge;
-
 pub use document::GraphDocument;
 pub(crate) use extras::{Empty, GraphExtras};
+pub use flows::FlowSums;
 pub(crate) use flows::Window;
 pub use inventory::Inventory;
 pub use mesh_config::MeshConfig;
@@ -38,16 +37,15 @@ pub enum Flavour {
     Pharos,
 }
 
-/// Draws the graph of `options` from the rows of `edges` that touch its window.
+/// Draws the graph of `options` from the sums of the rows of `edges` that touch its window.
 pub fn graph(
-    rows: Vec<Edge>,
+    sums: FlowSums,
     options: &GraphOptions,
     inventory: &Inventory,
     config: &MeshConfig,
     flavour: Flavour,
 ) -> GraphDocument {
-    let window = options.window();
-    let conversations = Conversations::new(flows::flows_of(rows, window));
+    let conversations = Conversations::new(sums.flows());
     let mut options = options.clone();
     if options.scope == Scope::Everything {
         options.namespaces = conversations.namespaces();

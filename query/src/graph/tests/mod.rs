@@ -4,7 +4,7 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pharos_model::Labels;
+use pharos_model::{Edge, Labels};
 use serde_json::Value;
 
 use super::{flows::tests::counter_rows, *};
@@ -15,6 +15,13 @@ pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 /// Rows of a case's series: a counter from 0, a sample every 15 s, up to the query time.
+/// Rows of a window, summed up.
+fn sums(rows: Vec<Edge>, options: &GraphOptions) -> FlowSums {
+    let mut sums = FlowSums::new(options.window());
+    sums.add(rows);
+    sums
+}
+
 fn rows_of(case: &Value, now_s: i64) -> Vec<Edge> {
     let mut rows = Vec::new();
     for (labels, rate, from_s) in counters_of(case, now_s) {
@@ -148,7 +155,7 @@ fn goldens_are_equal_to_the_letter() {
         let options = GraphOptions::parse(&Params::parse(&query), scope_of(text(request, "path")), now_s)
             .expect("valid");
         let document = graph(
-            rows_of(&case, now_s),
+            sums(rows_of(&case, now_s), &options),
             &options,
             &inventory_of(&case),
             &MeshConfig::default(),

@@ -93,7 +93,8 @@ fn check(query: &str, traffic: &[&str], want: &[&str]) {
     let params = Params::parse(&format!("appenders=&{query}"));
     let options = GraphOptions::parse(&params, Scope::Namespaces, NOW_S).expect("valid");
     let rows = traffic.iter().flat_map(|line| rows(line)).collect();
-    let document = graph(rows, &options, &Inventory::default(), &MeshConfig::default(), Flavour::Kiali);
+    let document =
+        graph(sums(rows, &options), &options, &Inventory::default(), &MeshConfig::default(), Flavour::Kiali);
     let got = lines(&serde_json::to_value(&document).expect("serializable"));
     assert_eq!(got, want, "{query}");
 }
