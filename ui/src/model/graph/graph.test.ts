@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
+import type { GraphDocument } from "../../api/graph";
 import { boxTree } from "./boxes";
 import { collapseNamespaces, mergeEdges, namespaceNodeId, namespacesToFold } from "./collapse";
 import { findInGraph } from "./findHide";
-import { type GraphEdge, type GraphNode, type MeshGraph, healthOf, withNodeTotals } from "./meshGraph";
+import { type GraphEdge, type GraphNode, type MeshGraph, healthOf, readGraph, withNodeTotals } from "./meshGraph";
 import { edgeFilter, edgeSelector, trafficQueries } from "./selectors";
 
 function node(id: string, more: Partial<GraphNode> = {}): GraphNode {
@@ -72,6 +73,30 @@ describe("health, by Kiali's tolerances", () => {
     [0, {}, "http", "idle"],
   ] as const)("%s requests with %j over %s: %s", (requests, codes, protocol, health) => {
     expect(healthOf(requests, codes, protocol)).toBe(health);
+  });
+});
+
+describe("rates of a young server", () => {
+  const document = (oldestDataUnixS: number | null) =>
+    ({
+      timestamp: 1000,
+      duration: 300,
+      graphType: "app",
+      elements: {
+        nodes: ["a", "b"].map((id) => ({ data: { id, nodeType: "app", app: id, version: "", traffic: [] } })),
+        edges: [{ data: { id: "e", source: "a", target: "b", traffic: { protocol: "http", rates: { http: 2 } }, isMTLS: null, healthStatus: null, pharos: null } }],
+      },
+      pharos: { namespaces: [], oldestDataUnixS, empty: null },
+    }) as unknown as GraphDocument;
+  test.each([
+    [null, 2, 300],
+    [100, 2, 300],
+    [940, 10, 60],
+    [999, 60, 10],
+  ])("data since %s: %s/s over %s s", (oldest, rate, durationS) => {
+    const read = readGraph(document(oldest));
+    expect(read.edges[0]!.rate).toBeCloseTo(rate);
+    expect(read.durationS).toBe(durationS);
   });
 });
 

@@ -66,7 +66,7 @@ export interface GraphEdge {
 export interface MeshGraph {
   nodes: GraphNode[];
   edges: GraphEdge[];
-  /** Length of the window that the counts cover. */
+  /** Length of the time that the counts cover: the window, or as much of it as there is data. */
   durationS: number;
   timestampUnixS: number;
 }
@@ -97,7 +97,18 @@ export const worse = (a: Health, b: Health): Health => (SEVERITY.indexOf(a) >= S
 
 const fromWire: Record<string, Health> = { Healthy: "healthy", Degraded: "degraded", Failure: "failing" };
 
-function readEdge(data: EdgeData, durationS: number): GraphEdge {
+/** A rate over less than this is chance. */
+const LEAST_OBSERVED_S = 10;
+
+/** The part of the window of which there is data: a young server has not seen five minutes yet. */
+export function observedS(document: GraphDocument): number {
+  const { timestamp, duration, pharos } = document;
+  if (pharos.oldestDataUnixS === null) return duration;
+  return Math.min(duration, Math.max(LEAST_OBSERVED_S, timestamp - pharos.oldestDataUnixS));
+}
+
+/** `scale` turns rates over the whole window into rates over its observed part. */
+function readEdge(data: EdgeData, durationS: number, scale: number): GraphEdge {
   const protocol = data.traffic.protocol;
   const names = rateNames[protocol] ?? { total: protocol, errors: [] };
   const rates = data.traffic.rates;
@@ -106,7 +117,7 @@ function readEdge(data: EdgeData, durationS: number): GraphEdge {
   const facts = data.pharos;
   const requests = facts?.requests ?? wireRate * durationS;
   const errors = facts?.errors ?? wireErrors * durationS;
-  const rate = protocol === "tcp" ? wireRate : (facts?.rate ?? wireRate);
+  const rate = (protocol === "tcp" ? wireRate : (facts?.rate ?? wireRate)) * scale;
   const codes = facts?.codes ?? {};
   return {
     id: data.id,
@@ -187,10 +198,11 @@ function readNode(data: NodeData, graphType: string): GraphNode {
 export function readGraph(document: GraphDocument): MeshGraph {
   const nodes = document.elements.nodes.filter(({ data }) => data.nodeType !== "box").map(({ data }) => readNode(data, document.graphType));
   const known = new Set(nodes.map(({ id }) => id));
+  const observed = observedS(document);
   const edges = document.elements.edges
-    .map(({ data }) => readEdge(data, document.duration))
+    .map(({ data }) => readEdge(data, document.duration, document.duration / observed))
     .filter(({ source, target }) => known.has(source) && known.has(target));
-  return withNodeTotals({ nodes, edges, durationS: document.duration, timestampUnixS: document.timestamp });
+  return withNodeTotals({ nodes, edges, durationS: observed, timestampUnixS: document.timestamp });
 }
 
 /** Fills in what follows from the edges: rates, error share and health of each node. */
