@@ -1,3 +1,7 @@
+/// Gives freed memory back where glibc keeps an arena for each of the many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     pharos_server::main()
 }
