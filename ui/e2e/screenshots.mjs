@@ -64,6 +64,8 @@ for (const colorScheme of ["light", "dark"]) {
   for (const [scenario, name, path, ready] of [...SHOTS.map((shot) => ["", ...shot]), ...extra]) {
     const at = scenario === "" ? server : await backend(scenario);
     const { page, context, problems } = await openPage(browser, { colorScheme });
+    // The first-run hint has been read.
+    await page.addInitScript(() => localStorage.setItem("pharos.hint", "seen"));
     try {
       await page.goto(at.url + path);
       await ready(page);
