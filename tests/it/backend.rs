@@ -20,7 +20,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("own path");
     let path = test.parent().and_then(Path::parent).expect("a target folder").join(name);
-    assert!(path.exists(), "{} is missing: `make test` or `cargo test --workspace` builds it", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `make test` or `cargo test --workspace` builds it",
+        path.display()
+    );
     path
 }
 
