@@ -23,15 +23,9 @@ use crate::{Engine, EngineConfig, api};
 
 /// Test data of other projects, which is kept outside of the repository.
 pub(crate) fn conformance_folder(name: &str) -> Option<PathBuf> {
-    let beside_workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
-    // A worktree is one level deeper.
-    let beside_worktree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
-    let set = std::env::var_os("CONFORMANCE_DIR").map(PathBuf::from);
-    let found = set
-        .into_iter()
-        .chain([beside_workspace, beside_worktree])
-        .map(|root| root.join(name))
-        .find(|folder| folder.is_dir());
+    let beside_workspace = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
+    let root = std::env::var_os("CONFORMANCE_DIR").map_or_else(beside_workspace, PathBuf::from);
+    let found = Some(root.join(name)).filter(|folder| folder.is_dir());
     if found.is_none() {
         eprintln!("conformance/{name}: absent, set CONFORMANCE_DIR");
     }
