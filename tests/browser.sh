@@ -30,6 +30,6 @@ start() {
 
 start serve
 export PHAROS_EMPTY_URL=$url
-start demo --network 127.0.78
+start demo --network 127.0.80
 export PHAROS_URL=$url
 npm --prefix ui run e2e

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use crate::backend::{Pharos, get_json, sql, sql_count};
+use crate::backend::{Pharos, eventually, get_json, sql, sql_count};
 
 /// A batch of `count` spans; span `n` overall has the sequence number `n` as its id.
 fn spans(first: u64, count: u64) -> ExportTraceServiceRequest {
@@ -88,5 +88,61 @@ async fn acknowledged_spans_survive_kill_9_exactly_once() -> Result<()> {
     for load_ms in [300, 700] {
         killed_under_load(folder.path(), Duration::from_millis(load_ms)).await?;
     }
+    Ok(())
+}
+
+/// What the demo's graph, traces and logs say of a stretch of time that is over.
+#[derive(Debug, PartialEq)]
+struct Past {
+    /// (source, target, requests) of each edge, sorted.
+    edges: Vec<(String, String, String)>,
+    spans: usize,
+    logs: i64,
+}
+
+async fn past(pharos: &Pharos, until_s: u64, trace_id: &str) -> Result<Past> {
+    let graph = get_json(&pharos.url(
+        "ui",
+        &format!("/api/v1/graph?namespaces=bookinfo&graphType=workload&duration=60s&queryTime={until_s}"),
+    ))
+    .await?;
+    let edges = graph["elements"]["edges"].as_array().context("no edges")?;
+    let text = |edge: &serde_json::Value, key: &str| edge["data"][key].to_string();
+    let mut edges: Vec<_> = edges
+        .iter()
+        .map(|edge| {
+            (text(edge, "source"), text(edge, "target"), edge["data"]["pharos"]["requests"].to_string())
+        })
+        .collect();
+    edges.sort();
+    let trace = get_json(&pharos.url("jaeger", &format!("/api/traces/{trace_id}"))).await?;
+    let spans = trace["data"][0]["spans"].as_array().context("no spans")?.len();
+    let logs =
+        sql_count(pharos, &format!("select count(*) from access_logs where time < to_timestamp({until_s})"))
+            .await?;
+    Ok(Past { edges, spans, logs })
+}
+
+#[tokio::test]
+async fn graph_traces_and_logs_of_the_demo_survive_kill_9_of_the_backend() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let pharos = Pharos::demo(folder.path(), &["--network", "127.0.79", "--rps", "40"])?;
+    let trace_id = eventually("a whole trace", async || {
+        let rows =
+            sql(&pharos, "select trace_id from spans group by trace_id having count(*) = 9 limit 1").await?;
+        rows.first().and_then(|row| row[0].as_str().map(str::to_string)).context("no trace has all hops")
+    })
+    .await?;
+    // Two scrapes of every proxy, so that the graph has its counters; then everything of that time has arrived.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let until_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() - 1;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = past(&pharos, until_s, &trace_id).await?;
+    ensure!(before.edges.len() >= 7 && before.spans == 9 && before.logs > 100, "{before:?}");
+    pharos.kill()?;
+
+    let pharos = Pharos::serve(folder.path(), &[])?;
+    let after = past(&pharos, until_s, &trace_id).await?;
+    assert_eq!(before, after);
     Ok(())
 }
