@@ -6,10 +6,10 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 
@@ -183,4 +183,22 @@ pub(crate) async fn eventually<T, F: Future<Output = Result<T>>>(
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+}
+
+/// The second that has begun.
+pub(crate) fn unix_s() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
+}
+
+/// Waits until every counter has been scraped after `unix_s`: a window that starts then has a first value of each.
+pub(crate) async fn scraped_after(pharos: &Pharos, unix_s: u64) -> Result<()> {
+    let query = [("query", "min(timestamp(istio_requests_total))")];
+    let url = pharos.url("prometheus", "/api/v1/query");
+    eventually("a scrape of every counter", async || {
+        let answer: Value = reqwest::Client::new().post(&url).form(&query).send().await?.json().await?;
+        let oldest = answer["data"]["result"][0]["value"][1].as_str().with_context(|| answer.to_string())?;
+        ensure!(oldest.parse::<f64>()? > unix_s as f64, "the oldest value is of {oldest}");
+        Ok(())
+    })
+    .await
 }

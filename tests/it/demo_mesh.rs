@@ -1,19 +1,20 @@
 //! The demo, held against the truth: each of its processes counts what it sent and got, and the graph, the access logs
 //! and the counters must say the same.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::backend::{Pharos, eventually, get_json, resident_anonymous_bytes, sql, sql_count};
+use crate::backend::{
+    Pharos, eventually, get_json, resident_anonymous_bytes, scraped_after, sql, sql_count, unix_s,
+};
 
 /// A network of its own, so that a demo that somebody is looking at goes on.
 const NETWORK: &str = "127.0.77";
-const SCRAPE_INTERVAL: Duration = Duration::from_secs(5);
+const LOAD_TIME: Duration = Duration::from_secs(60);
+/// 40 a second, and 5 seconds between scrapes.
+const REQUESTS_A_SCRAPE: i64 = 200;
 /// Last octet of each process that counts.
 const HOSTS: [u8; 7] = [2, 10, 20, 31, 32, 33, 40];
 const LOAD: u8 = 2;
@@ -109,14 +110,12 @@ async fn settle(pharos: &Pharos) -> Result<Counts> {
     .await
 }
 
-fn unix_s() -> Result<f64> {
-    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64())
-}
-
-/// Requests per (reporter, source workload, destination workload) in the graph of the last `seconds`.
-async fn drawn(pharos: &Pharos, seconds: u64) -> Result<(Counts, Value)> {
+/// Requests per (reporter, source workload, destination workload) in the graph of `start_s` to `end_s`.
+async fn drawn(pharos: &Pharos, start_s: u64, end_s: u64) -> Result<(Counts, Value)> {
+    let seconds = end_s - start_s;
     let path = format!(
-        "/api/v1/graph?namespaces=bookinfo,istio-system&graphType=workload&injectServiceNodes=false&duration={seconds}s"
+        "/api/v1/graph?namespaces=bookinfo,istio-system&graphType=workload&injectServiceNodes=false\
+         &duration={seconds}s&queryTime={end_s}"
     );
     let graph = get_json(&pharos.url("ui", &path)).await?;
     let nodes: BTreeMap<&str, &str> = graph["elements"]["nodes"]
@@ -157,20 +156,23 @@ fn between_workloads(counts: &Counts) -> BTreeMap<(String, String), i64> {
 async fn the_graph_of_the_demo_equals_the_truth() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let pharos = Pharos::demo(folder.path(), &["--network", NETWORK, "--rps", "40"])?;
-    // Every counter that matters has been scraped once before the window starts: a counter's first value tells of no
-    // increase.
-    tokio::time::sleep(3 * SCRAPE_INTERVAL).await;
+    eventually("calls on every edge of Bookinfo", async || {
+        let edges = between_workloads(&counted(&pharos).await?).len();
+        ensure!(edges >= 7, "{edges} edges");
+        Ok(())
+    })
+    .await?;
+    // The window starts between two roll-ups of ten seconds and without load, so that its borders cut nothing in two.
     let before = settle(&pharos).await?;
-    tokio::time::sleep(SCRAPE_INTERVAL).await;
-    let start = unix_s()?;
+    let start_s = (unix_s()? + 1).next_multiple_of(10);
+    scraped_after(&pharos, start_s).await?;
 
     set_rate(40).await?;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(LOAD_TIME).await;
     let resident = resident_anonymous_bytes(pharos.pid())?;
     let after = settle(&pharos).await?;
-    tokio::time::sleep(SCRAPE_INTERVAL).await;
 
-    let (drawn, graph) = drawn(&pharos, (unix_s()? - start) as u64).await?;
+    let (drawn, graph) = drawn(&pharos, start_s, unix_s()? + 1).await?;
     let [before_sums, after_sums, drawn_sums] = [&before, &after, &drawn].map(between_workloads);
     ensure!(after_sums.len() >= 7, "calls of Bookinfo are missing: {after_sums:?}");
     for (ends, total) in &after_sums {
@@ -181,7 +183,7 @@ async fn the_graph_of_the_demo_equals_the_truth() -> Result<()> {
             after.iter().filter(|(key, _)| key.0 == "destination" && (&key.1, &key.2) == (&ends.0, &ends.1));
         let first_values: i64 = new_codes
             .filter(|(key, _)| !before.contains_key(*key))
-            .map(|(_, count)| (*count).min(40 * 5))
+            .map(|(_, count)| (*count).min(REQUESTS_A_SCRAPE))
             .sum();
         ensure!(
             (want - first_values..=want).contains(&got),

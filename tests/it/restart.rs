@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use crate::backend::{Pharos, eventually, get_json, sql, sql_count};
+use crate::backend::{Pharos, eventually, get_json, scraped_after, sql, sql_count, unix_s};
 
 /// A batch of `count` spans; span `n` overall has the sequence number `n` as its id.
 fn spans(first: u64, count: u64) -> ExportTraceServiceRequest {
@@ -133,10 +133,16 @@ async fn graph_traces_and_logs_of_the_demo_survive_kill_9_of_the_backend() -> Re
         rows.first().and_then(|row| row[0].as_str().map(str::to_string)).context("no trace has all hops")
     })
     .await?;
-    // Two scrapes of every proxy, so that the graph has its counters; then everything of that time has arrived.
-    tokio::time::sleep(Duration::from_secs(12)).await;
-    let until_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() - 1;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    let until_s = eventually("every edge of Bookinfo in the graph", async || {
+        // Roll-ups of ten seconds that a border cuts move as they grow: none of that time grows any more.
+        let until_s = unix_s()? - 15;
+        let edges = past(&pharos, until_s, &trace_id).await?.edges.len();
+        ensure!(edges >= 7, "{edges} edges");
+        Ok(until_s)
+    })
+    .await?;
+    // Access logs are sent more often than counters are scraped: everything of that time has arrived then.
+    scraped_after(&pharos, until_s + 10).await?;
     let before = past(&pharos, until_s, &trace_id).await?;
     ensure!(before.edges.len() >= 7 && before.spans == 9 && before.logs > 100, "{before:?}");
     pharos.kill()?;
