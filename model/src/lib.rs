@@ -9,6 +9,7 @@
 
 mod access_log;
 mod attributes;
+mod duration;
 mod edge;
 mod ids;
 mod labels;
@@ -22,6 +23,7 @@ mod time;
 
 pub use access_log::{AccessLog, Peer, Reporter};
 pub use attributes::{Attributes, Value};
+pub use duration::{ParseDurationError, PromDuration, format_duration_ms, parse_duration_ms};
 pub use edge::{
     CounterPart, EDGE_BUCKET_NS, Edge, EdgeKey, EdgeMeasure, EdgeOrigin, counts_for_edges,
     edge_of_access_log, edge_of_series, edge_of_span,

@@ -2,15 +2,13 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use pharos_model::{METRIC_NAME, MatchOp};
+use pharos_model::{METRIC_NAME, MatchOp, format_duration_ms};
 
 use crate::ast::{
     Aggregate, At, Binary, BinaryOp, Cardinality, DurationExpr, Expr, ExprKind, Matching, Selector, Subquery,
     TimeShift,
 };
-use crate::text::{
-    format_duration_ms, format_float, format_general, is_plain_label_name, is_plain_metric_name, quote,
-};
+use crate::text::{format_float, format_general, is_plain_label_name, is_plain_metric_name, quote};
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Text forms shared by the parser and the printers: Go-style quoting, number and duration formats.
+//! Text forms shared by the parser and the printers: Go-style quoting, number and time formats.
 
 use std::fmt::Write as _;
 
@@ -140,112 +140,9 @@ pub(crate) fn format_time(time_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
-/// A duration in milliseconds as Prometheus prints it: `1h30m`, `0s`, `-5m`.
-pub fn format_duration_ms(duration_ms: i64) -> String {
-    if duration_ms == 0 {
-        return "0s".into();
-    }
-    let mut out = String::new();
-    if duration_ms < 0 {
-        out.push('-');
-    }
-    let mut rest = duration_ms.unsigned_abs();
-    // Years, weeks and days appear only when they divide the duration exactly.
-    for (unit, length_ms, only_exact) in [
-        ("y", 31_536_000_000, true),
-        ("w", 604_800_000, true),
-        ("d", 86_400_000, false),
-        ("h", 3_600_000, false),
-        ("m", 60_000, false),
-        ("s", 1000, false),
-        ("ms", 1, false),
-    ] {
-        if only_exact && !rest.is_multiple_of(length_ms) {
-            continue;
-        }
-        let count = rest / length_ms;
-        if count > 0 {
-            _ = write!(out, "{count}{unit}");
-            rest -= count * length_ms;
-        }
-    }
-    out
-}
-
-/// Reads a Prometheus duration such as `1h30m` or `0` into milliseconds: units `y w d h m s ms`, each at most
-/// once, in falling order.
-pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
-    let invalid = || format!("not a valid duration string: {}", quote(text));
-    if text == "0" {
-        return Ok(0);
-    }
-    if text.is_empty() {
-        return Err("empty duration string".into());
-    }
-    let mut units = [
-        ("y", 31_536_000_000),
-        ("w", 604_800_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1000),
-        ("ms", 1i64),
-    ]
-    .iter();
-    let mut rest = text;
-    let mut total: i64 = 0;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (count, tail) = rest.split_at(digits);
-        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, tail) = tail.split_at(letters);
-        if count.is_empty() {
-            return Err(invalid());
-        }
-        let &(_, length_ms) = units.by_ref().find(|(name, _)| *name == unit).ok_or_else(invalid)?;
-        total = count
-            .parse::<i64>()
-            .ok()
-            .and_then(|count| count.checked_mul(length_ms))
-            .and_then(|part| total.checked_add(part))
-            // Go keeps durations in nanoseconds; what does not fit there is out of range.
-            .filter(|sum| *sum <= i64::MAX / 1_000_000)
-            .ok_or("duration out of range")?;
-        rest = tail;
-    }
-    Ok(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_and_print_the_same_way() {
-        for (text, ms) in [
-            ("0s", 0),
-            ("1ms", 1),
-            ("90s", 90_000),
-            ("1h30m", 5_400_000),
-            ("2w", 1_209_600_000),
-            ("8d", 691_200_000),
-        ] {
-            assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
-        }
-        for (ms, text) in [
-            (0, "0s"),
-            (90_000, "1m30s"),
-            (1_209_600_000, "2w"),
-            (691_200_000, "8d"),
-            (-300_000, "-5m"),
-            (1, "1ms"),
-        ] {
-            assert_eq!(format_duration_ms(ms), text);
-        }
-        for bad in ["", "5", "m", "5m5h", "1.5h", "5 m", "9999999999y"] {
-            assert!(parse_duration_ms(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn floats_print_as_go_prints_them() {

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
+use pharos_model::PromDuration;
 use serde::Deserialize;
 
 /// What a person may set. `None` is "not said here".
@@ -74,9 +75,8 @@ pub(crate) struct Settings {
     listen_jaeger: Option<SocketAddr>,
 
     /// How long rows are kept, such as 12h or 30d; 0 keeps them for ever [default: 15d]
-    #[arg(long, value_name = "DURATION", env = "PHAROS_RETENTION", value_parser = parse_duration, help_heading = "Storage")]
-    #[serde(default, deserialize_with = "deserialize_duration")]
-    retention: Option<Duration>,
+    #[arg(long, value_name = "DURATION", env = "PHAROS_RETENTION", help_heading = "Storage")]
+    retention: Option<PromDuration>,
 
     /// When a write counts as done: fsync (on disk), interval (within a second) or none [default: fsync]
     #[arg(long, value_name = "WHEN", env = "PHAROS_DURABILITY", help_heading = "Storage")]
@@ -212,8 +212,8 @@ impl Settings {
             },
             retention: match self.retention {
                 None => Some(Duration::from_secs(15 * 86_400)),
-                Some(Duration::ZERO) => None,
-                set => set,
+                Some(PromDuration(Duration::ZERO)) => None,
+                Some(PromDuration(retention)) => Some(retention),
             },
             durability: self.durability.unwrap_or_default(),
             head_bytes,
@@ -222,28 +222,6 @@ impl Settings {
             scrape_yaml,
         })
     }
-}
-
-/// A whole number with a unit of Prometheus' durations: `ms`, `s`, `m`, `h`, `d`, `w`, `y`; plain `0` too.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration such as 90s, 12h or 30d");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let digits = text.find(|ch: char| !ch.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "w" => 7 * 86_400_000,
-        "y" => 365 * 86_400_000,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
 }
 
 /// A whole number of bytes, or of `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.
@@ -263,13 +241,6 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(factor).ok_or_else(wrong)
-}
-
-fn deserialize_duration<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn deserialize_bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {

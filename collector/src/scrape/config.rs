@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use pharos_model::PromDuration;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::relabel::Relabel;
@@ -51,10 +52,10 @@ struct ConfigFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Global {
-    scrape_interval: Span,
-    scrape_timeout: Option<Span>,
+    scrape_interval: PromDuration,
+    scrape_timeout: Option<PromDuration>,
     /// Taken, so that a whole `global` can be copied; Pharos evaluates no rules.
-    evaluation_interval: Option<Span>,
+    evaluation_interval: Option<PromDuration>,
     body_size_limit: Size,
     sample_limit: usize,
     label_limit: usize,
@@ -66,7 +67,7 @@ struct Global {
 impl Default for Global {
     fn default() -> Global {
         Global {
-            scrape_interval: Span(Duration::from_secs(60)),
+            scrape_interval: PromDuration(Duration::from_secs(60)),
             scrape_timeout: None,
             evaluation_interval: None,
             body_size_limit: Size(0),
@@ -83,8 +84,8 @@ impl Default for Global {
 #[serde(deny_unknown_fields)]
 struct JobConfig {
     job_name: String,
-    scrape_interval: Option<Span>,
-    scrape_timeout: Option<Span>,
+    scrape_interval: Option<PromDuration>,
+    scrape_timeout: Option<PromDuration>,
     #[serde(default = "default_path")]
     metrics_path: String,
     #[serde(default)]
@@ -144,7 +145,7 @@ struct FileSdConfig {
     /// Taken for compatibility: files are looked at every few seconds anyway.
     #[serde(default)]
     #[expect(dead_code, reason = "part of the format")]
-    refresh_interval: Option<Span>,
+    refresh_interval: Option<PromDuration>,
 }
 
 /// A job with every default filled in. A limit of 0 is none.
@@ -189,10 +190,10 @@ impl JobConfig {
         let Scheme::Http = self.scheme;
         let default_timeout = Duration::from_secs(10).min(interval);
         let timeout = match self.scrape_timeout.or(global.scrape_timeout) {
-            Some(Span(timeout)) if timeout > interval && self.scrape_timeout.is_some() => {
+            Some(PromDuration(timeout)) if timeout > interval && self.scrape_timeout.is_some() => {
                 return Err("scrape_timeout is longer than scrape_interval".into());
             }
-            Some(Span(timeout)) => timeout.min(interval),
+            Some(PromDuration(timeout)) => timeout.min(interval),
             None => default_timeout,
         };
         for rule in self.relabel_configs.iter().chain(&self.metric_relabel_configs) {
@@ -233,46 +234,6 @@ impl JobConfig {
             },
         })
     }
-}
-
-/// A duration as Prometheus writes it: `15s`, `1m30s`, `1h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_duration(&text)
-            .map(Span)
-            .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration such as 15s")))
-    }
-}
-
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total_ms: u64 = 0;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, after) = rest.split_at(digits);
-        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, after) = after.split_at(letters);
-        let unit_ms: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "w" => 7 * 86_400_000,
-            "y" => 365 * 86_400_000,
-            _ => return None,
-        };
-        total_ms = total_ms.checked_add(number.parse::<u64>().ok()?.checked_mul(unit_ms)?)?;
-        rest = after;
-    }
-    (!text.is_empty()).then(|| Duration::from_millis(total_ms))
 }
 
 /// A size as Prometheus writes it, units of 1024: `10MB`, `1GiB`; 0 is no limit.

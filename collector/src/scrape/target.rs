@@ -4,10 +4,10 @@ use std::{
     time::Duration,
 };
 
-use pharos_model::Labels;
+use pharos_model::{Labels, PromDuration};
 
 use super::{
-    config::{Job, TargetGroup, parse_duration},
+    config::{Job, TargetGroup},
     relabel::relabel,
 };
 
@@ -66,7 +66,10 @@ fn target(job: &Job, address: &str, group: &BTreeMap<String, String>) -> Result<
     let wrong = |what: &str, value: &str| format!("target {address}: {what} is {value:?}");
     let duration = |name: &str| {
         let value = labels.get(name);
-        parse_duration(value).filter(|duration| !duration.is_zero()).ok_or_else(|| wrong(name, value))
+        match value.parse() {
+            Ok(PromDuration(duration)) if !duration.is_zero() => Ok(duration),
+            _ => Err(wrong(name, value)),
+        }
     };
     let interval = duration("__scrape_interval__")?;
     let timeout = duration("__scrape_timeout__")?.min(interval);

@@ -1,7 +1,9 @@
 //! Query text to tokens.
 
+use pharos_model::{ParseDurationError, parse_duration_ms};
+
 use crate::parser::{ParseError, Position};
-use crate::text::{parse_duration_ms, quote, string_from_bytes};
+use crate::text::{quote, string_from_bytes};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
@@ -183,11 +185,12 @@ impl<'t> Lexer<'t> {
             let message = format!("bad number or duration syntax: {}", quote(literal));
             return Err(ParseError::new(start, message));
         }
-        let duration = parse_duration_ms(literal).map_err(|message| {
-            let message = if message.starts_with("not a valid") {
-                format!("bad number or duration syntax: {}", quote(literal))
-            } else {
-                message
+        let duration = parse_duration_ms(literal).map_err(|error| {
+            let message = match error {
+                ParseDurationError::Invalid(text) => {
+                    format!("bad number or duration syntax: {}", quote(&text))
+                }
+                error => error.to_string(),
             };
             ParseError::new(start, message)
         })?;

@@ -165,7 +165,7 @@ impl Parser {
         let found = match self.peek() {
             Token::Word(word) => format!("identifier {}", quote(word)),
             Token::Number(value) => format!("number {}", quote(&value.to_string())),
-            Token::Duration(ms) => format!("duration {}", quote(&crate::text::format_duration_ms(*ms))),
+            Token::Duration(ms) => format!("duration {}", quote(&pharos_model::format_duration_ms(*ms))),
             Token::Str(text) => format!("string {}", quote(text)),
             Token::Symbol(symbol) => quote(symbol),
             Token::End => "end of input".into(),

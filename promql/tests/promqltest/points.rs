@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pharos_model::stale_nan;
-use pharos_promql::{Buckets, CUSTOM_SCHEMA, Histogram, ResetHint, parse_duration_ms};
+use pharos_promql::{Buckets, CUSTOM_SCHEMA, Histogram, ResetHint};
 
 use crate::script::parse_number;
 
@@ -234,6 +234,6 @@ fn leading_duration_ms(text: &str) -> Result<(i64, &str), String> {
     let body = text.get(sign..).unwrap_or_default();
     let end = body.find(|c: char| !(c.is_ascii_digit() || "ywdhms".contains(c))).unwrap_or(body.len());
     let (duration, rest) = body.split_at(end);
-    let ms = parse_duration_ms(duration)?;
+    let ms = pharos_model::parse_duration_ms(duration).map_err(|error| error.to_string())?;
     Ok((if text.starts_with('-') { -ms } else { ms }, rest))
 }

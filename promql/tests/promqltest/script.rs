@@ -1,7 +1,7 @@
 //! The language of promqltest files, down to commands.
 
-use pharos_model::{Labels, MatchOp};
-use pharos_promql::{ExprKind, Features, parse_duration_ms, parse_with};
+use pharos_model::{Labels, MatchOp, parse_duration_ms};
+use pharos_promql::{ExprKind, Features, parse_with};
 
 use crate::points::{Point, StartTime, parse_points, parse_starts};
 
@@ -109,7 +109,7 @@ fn duration_ms(text: &str) -> Result<i64, String> {
         Some(rest) => (true, rest),
         None => (false, text),
     };
-    let ms = parse_duration_ms(digits)?;
+    let ms = parse_duration_ms(digits).map_err(|error| error.to_string())?;
     Ok(if negative { -ms } else { ms })
 }
 

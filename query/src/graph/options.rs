@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use pharos_model::parse_duration_ms;
+
 use crate::params::{ParamError, Params};
 
 /// A graph over more than this is refused: 31 days.
@@ -228,7 +230,7 @@ fn duration_s(params: &Params) -> Result<i64, ParamError> {
     let Some(text) = params.text("duration") else { return Ok(DEFAULT_DURATION_S) };
     let duration_s = parse_duration_ms(text)
         .map(|ms| ms / 1_000)
-        .ok_or_else(|| ParamError::new("duration", format!("{text:?} is no duration such as 60s or 10m")))?;
+        .map_err(|_| ParamError::new("duration", format!("{text:?} is no duration such as 60s or 10m")))?;
     if !(1..=MAX_DURATION_S).contains(&duration_s) {
         return Err(ParamError::new("duration", format!("{text:?} is not between 1s and 31d")));
     }
@@ -278,38 +280,6 @@ fn box_by(params: &Params, app: bool) -> Result<BoxBy, ParamError> {
     Ok(box_by)
 }
 
-/// A Prometheus duration: numbers with the units `y w d h m s ms`, largest first, or a bare 0.
-pub(crate) fn parse_duration_ms(text: &str) -> Option<i64> {
-    const UNITS: [(&str, i64); 7] = [
-        ("ms", 1),
-        ("s", 1_000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-        ("w", 604_800_000),
-        ("y", 31_536_000_000),
-    ];
-    if text == "0" {
-        return Some(0);
-    }
-    let (mut rest, mut total, mut above) = (text, 0i64, i64::MAX);
-    while !rest.is_empty() {
-        let digits = rest.find(|ch: char| !ch.is_ascii_digit())?;
-        let number: i64 = rest.get(..digits)?.parse().ok()?;
-        let after = rest.get(digits..)?;
-        let letters = after.find(|ch: char| !ch.is_ascii_alphabetic()).unwrap_or(after.len());
-        let unit = after.get(..letters)?;
-        let (_, unit_ms) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        if *unit_ms >= above {
-            return None;
-        }
-        above = *unit_ms;
-        total = total.checked_add(number.checked_mul(*unit_ms)?)?;
-        rest = after.get(letters..)?;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,22 +326,5 @@ mod tests {
         assert!(options.appenders.is_empty() && !options.inject_service_nodes && options.waypoints);
         let all = GraphOptions::parse(&Params::parse("namespaces=a"), Scope::Namespaces, 77).expect("valid");
         assert_eq!(all.appenders.len(), 13);
-    }
-
-    #[test]
-    fn durations_are_prometheus_durations() {
-        for (text, ms) in [
-            ("60s", Some(60_000)),
-            ("1h30m", Some(5_400_000)),
-            ("250ms", Some(250)),
-            ("0", Some(0)),
-            ("1m1h", None),
-            ("5", None),
-            ("", None),
-            ("s", None),
-            ("99999999999999999y", None),
-        ] {
-            assert_eq!(parse_duration_ms(text), ms, "{text}");
-        }
     }
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::response::Response;
 use jiff::Timestamp;
-use pharos_model::{METRIC_NAME, TimeRange, UnixNanos};
-use pharos_promql::format_duration_ms;
+use pharos_model::{METRIC_NAME, TimeRange, UnixNanos, format_duration_ms};
 use pharos_storage::Table;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Times and durations as Prometheus' API takes and gives them.
 
 use jiff::Timestamp;
-use pharos_model::{TimeRange, UnixNanos};
+use pharos_model::{TimeRange, UnixNanos, parse_duration_ms};
 
 use crate::params::{ParamError, Params};
 
@@ -29,7 +29,7 @@ pub(crate) fn duration_ms(params: &Params, name: &str) -> Result<Option<i64>, Pa
         let ms = seconds * 1_000.0;
         return if ms.abs() < 9.2e15 { Ok(Some(ms as i64)) } else { Err(wrong()) };
     }
-    pharos_promql::parse_duration_ms(text).map(Some).map_err(|_| wrong())
+    parse_duration_ms(text).map(Some).map_err(|_| wrong())
 }
 
 /// `start` to `end`, both inclusive; all of time where they are left out.
