@@ -2,7 +2,7 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo build ui test lint rust-test ui-test browser-test tools prerequisites deny bench clean
+.PHONY: demo build ui test lint rust-test ui-test browser-test tools prerequisites deny bench bench-metrics clean
 
 ## Build the UI and the release binaries, then run the backend with a whole mesh beside it.
 demo: build
@@ -56,6 +56,12 @@ deny:
 
 bench:
 	cargo bench --workspace
+
+## Metrics side by side with Prometheus and VictoriaMetrics; see tests/bench/metrics/main.rs.
+bench-metrics:
+	deploy/prerequisites.sh prometheus victoria-metrics
+	cargo build --release --bins
+	cargo bench -p pharos-tests --bench metrics -- --pharos $(abspath $(TARGET))/release/pharos --results $(abspath $(TARGET))/bench-metrics $(ARGS)
 
 clean:
 	cargo clean
