@@ -2,7 +2,7 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo build ui test lint rust-test ui-test browser-test tools prerequisites deny bench bench-metrics clean
+.PHONY: demo build ui test lint rust-test ui-test browser-test tools prerequisites deny bench bench-metrics bench-storage clean
 
 ## Build the UI and the release binaries, then run the backend with a whole mesh beside it.
 demo: build
@@ -62,6 +62,10 @@ bench-metrics:
 	deploy/prerequisites.sh prometheus victoria-metrics
 	cargo build --release --bins
 	cargo bench -p pharos-tests --bench metrics -- --pharos $(abspath $(TARGET))/release/pharos --results $(abspath $(TARGET))/bench-metrics $(ARGS)
+
+## Rates and sizes of the storage as one table; `make bench-storage ARGS=--help` tells of parts and sizes.
+bench-storage:
+	cargo bench -p pharos-tests --bench storage -- $(ARGS)
 
 clean:
 	cargo clean

@@ -2,8 +2,7 @@
 //! spans. Rows of different origin tell of the same requests and are never added together.
 
 use crate::{
-    AccessLog, Labels, Latency, LatencySketch, Peer, Reporter, Sample, SeriesId, Span, SpanKind, UnixNanos,
-    is_stale,
+    AccessLog, Labels, Latency, Peer, Reporter, Sample, SeriesId, Span, SpanKind, UnixNanos, is_stale,
 };
 
 /// Width of an edge's time bucket.
@@ -244,9 +243,61 @@ pub fn counts_for_edges(sample: &Sample) -> bool {
     !is_stale(sample.value) && !sample.value.is_nan()
 }
 
-/// The rows of one access-log record, to be joined with those of the same bucket, key and measure.
-pub fn edge_of_access_log(log: &AccessLog) -> Vec<Edge> {
-    let key = EdgeKey {
+/// The numbers of an access-log record that its edge adds up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessLogNumbers {
+    pub time: UnixNanos,
+    pub duration_us: i64,
+    pub request_bytes: i64,
+    pub response_bytes: i64,
+    pub request_wire_bytes: i64,
+    pub response_wire_bytes: i64,
+}
+
+impl AccessLogNumbers {
+    pub fn of(log: &AccessLog) -> AccessLogNumbers {
+        AccessLogNumbers {
+            time: log.time,
+            duration_us: log.duration_us,
+            request_bytes: log.request_bytes,
+            response_bytes: log.response_bytes,
+            request_wire_bytes: log.request_wire_bytes,
+            response_wire_bytes: log.response_wire_bytes,
+        }
+    }
+
+    /// A request is counted when it ends, as Istio's counters do.
+    pub fn end(&self) -> UnixNanos {
+        self.time.plus_nanos(self.duration_us.saturating_mul(1_000))
+    }
+
+    /// What the record adds to which measure.
+    pub fn measures(&self, is_tcp: bool) -> impl Iterator<Item = (EdgeMeasure, f64)> {
+        let bytes = |wire: i64, body: i64| if wire > 0 { wire } else { body } as f64;
+        let request_bytes = bytes(self.request_wire_bytes, self.request_bytes);
+        let response_bytes = bytes(self.response_wire_bytes, self.response_bytes);
+        let measures = match is_tcp {
+            false => [
+                Some((EdgeMeasure::Requests, 1.0)),
+                Some((EdgeMeasure::DurationMs, self.duration_us as f64 / 1_000.0)),
+                Some((EdgeMeasure::RequestBytes, request_bytes)),
+                Some((EdgeMeasure::ResponseBytes, response_bytes)),
+            ],
+            true => [
+                Some((EdgeMeasure::TcpClosed, 1.0)),
+                Some((EdgeMeasure::TcpReceivedBytes, request_bytes)),
+                Some((EdgeMeasure::TcpSentBytes, response_bytes)),
+                None,
+            ],
+        };
+        measures.into_iter().flatten()
+    }
+}
+
+/// The key of an access-log record's edge.
+pub fn edge_of_access_log(log: &AccessLog) -> EdgeKey {
+    let is_tcp = log.request_protocol == "tcp";
+    EdgeKey {
         origin: EdgeOrigin::AccessLog,
         reporter: log.reporter,
         source: log.source.clone(),
@@ -255,46 +306,47 @@ pub fn edge_of_access_log(log: &AccessLog) -> Vec<Edge> {
         destination_service_name: log.destination_service_name.clone(),
         destination_service_namespace: log.destination_service_namespace.clone(),
         request_protocol: log.request_protocol.clone(),
-        response_code: if log.request_protocol == "tcp" {
-            String::new()
-        } else {
-            log.response_code.to_string()
-        },
+        response_code: if is_tcp { String::new() } else { log.response_code.to_string() },
         grpc_status: log.grpc_status.map(|status| status.to_string()).unwrap_or_default(),
         response_flags: log.response_flags.to_string(),
         security_policy: log.security_policy.clone(),
         scrape_app: String::new(),
         series: SeriesId(0),
-    };
-    // A request is counted when it ends, as Istio's counters do.
-    let end = log.time.plus_nanos(log.duration_us.saturating_mul(1_000));
-    let bytes = |wire: i64, body: i64| if wire > 0 { wire } else { body } as f64;
-    let request_bytes = bytes(log.request_wire_bytes, log.request_bytes);
-    let response_bytes = bytes(log.response_wire_bytes, log.response_bytes);
-    if log.request_protocol == "tcp" {
-        return vec![
-            row(&key, end, EdgeMeasure::TcpClosed, 1.0, Latency::None),
-            row(&key, end, EdgeMeasure::TcpReceivedBytes, request_bytes, Latency::None),
-            row(&key, end, EdgeMeasure::TcpSentBytes, response_bytes, Latency::None),
-        ];
     }
-    vec![
-        row(&key, end, EdgeMeasure::Requests, 1.0, Latency::None),
-        row(
-            &key,
-            end,
-            EdgeMeasure::DurationMs,
-            log.duration_us as f64 / 1_000.0,
-            latency_of(log.duration_us),
-        ),
-        row(&key, end, EdgeMeasure::RequestBytes, request_bytes, Latency::None),
-        row(&key, end, EdgeMeasure::ResponseBytes, response_bytes, Latency::None),
-    ]
 }
 
-/// The rows of one span: client spans tell of the called service by Envoy's `upstream_cluster`, or by
-/// `peer.service` or `server.address`; server spans of their caller, if they name it. Other spans make no edge.
-pub fn edge_of_span(span: &Span) -> Vec<Edge> {
+/// The attributes, of a span or its resource, that [`edge_of_span`] looks at.
+pub const EDGE_ATTRIBUTES: [&str; 23] = [
+    "upstream_cluster.name",
+    "upstream_cluster",
+    "peer.service",
+    "server.address",
+    "net.peer.name",
+    "istio.source_canonical_service",
+    "istio.source_workload",
+    "downstream_cluster",
+    "rpc.grpc.status_code",
+    "grpc.status_code",
+    "http.response.status_code",
+    "http.status_code",
+    "error",
+    "response_flags",
+    "istio.canonical_service",
+    "istio.canonical_revision",
+    "service.version",
+    "istio.namespace",
+    "k8s.namespace.name",
+    "service.namespace",
+    "istio.cluster_id",
+    "k8s.cluster.name",
+    "k8s.deployment.name",
+];
+
+/// The key of a span's edge: client spans tell of the called service by Envoy's `upstream_cluster`, or by
+/// `peer.service` or `server.address`; server spans of their caller, if they name it. Other spans make no edge. It
+/// depends on the span's kind, service and status and on [`EDGE_ATTRIBUTES`]. A span is counted when it ends, once and
+/// with its duration.
+pub fn edge_of_span(span: &Span) -> Option<EdgeKey> {
     let own = peer_of_service(span);
     let text = |keys: &[&str]| {
         span.attributes
@@ -320,7 +372,7 @@ pub fn edge_of_span(span: &Span) -> Vec<Edge> {
                 None => text(&["peer.service", "server.address", "net.peer.name"]),
             };
             if host.is_empty() {
-                return Vec::new();
+                return None;
             }
             let mut destination = unknown(service_name(&host));
             destination.namespace = service_namespace(&host).unwrap_or("unknown").to_string();
@@ -333,10 +385,10 @@ pub fn edge_of_span(span: &Span) -> Vec<Edge> {
             let host = if host.is_empty() { span.service.to_string() } else { host };
             (Reporter::Destination, unknown(&caller), own, host)
         }
-        SpanKind::Unspecified | SpanKind::Internal => return Vec::new(),
+        SpanKind::Unspecified | SpanKind::Internal => return None,
     };
     let grpc_status = text(&["rpc.grpc.status_code", "grpc.status_code"]);
-    let key = EdgeKey {
+    Some(EdgeKey {
         origin: EdgeOrigin::Span,
         reporter,
         source,
@@ -355,23 +407,7 @@ pub fn edge_of_span(span: &Span) -> Vec<Edge> {
         security_policy: "unknown".into(),
         scrape_app: String::new(),
         series: SeriesId(0),
-    };
-    let micros = span.duration_ns / 1_000;
-    vec![
-        row(&key, span.end(), EdgeMeasure::Requests, 1.0, Latency::None),
-        row(&key, span.end(), EdgeMeasure::DurationMs, micros as f64 / 1_000.0, latency_of(micros)),
-    ]
-}
-
-fn row(key: &EdgeKey, at: UnixNanos, measure: EdgeMeasure, sum: f64, latency: Latency) -> Edge {
-    let counter = CounterPart::of_rows(at, 1, sum);
-    Edge { bucket: at.floor_to(EDGE_BUCKET_NS), key: key.clone(), measure, counter, latency }
-}
-
-fn latency_of(micros: i64) -> Latency {
-    let mut sketch = LatencySketch::new();
-    sketch.insert_micros(micros);
-    Latency::Sketch(sketch)
+    })
 }
 
 /// Istio names a proxy's service `<canonical service>.<namespace>`; other SDKs name theirs as they like.
@@ -484,14 +520,13 @@ mod tests {
             Span { kind: SpanKind::Client, service: "productpage.bookinfo".into(), ..Span::default() };
         span.attributes.insert("upstream_cluster", "outbound|9080|v1|reviews.bookinfo.svc.cluster.local");
         span.attributes.insert("http.status_code", "503");
-        let edges = edge_of_span(&span);
-        let key = &edges[0].key;
+        let key = edge_of_span(&span).unwrap();
         assert_eq!(
             (key.source.canonical_service.as_str(), key.source.namespace.as_str()),
             ("productpage", "bookinfo")
         );
         assert_eq!(key.destination_service_name, "reviews");
         assert_eq!((key.destination.namespace.as_str(), key.response_code.as_str()), ("bookinfo", "503"));
-        assert!(edge_of_span(&Span { kind: SpanKind::Internal, ..span }).is_empty());
+        assert_eq!(edge_of_span(&Span { kind: SpanKind::Internal, ..span }), None);
     }
 }

@@ -10,11 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arrow::array::RecordBatch;
 use pharos_model::{AccessLog, LogRecord, MeshObject, Span, TimeSeries};
 use tokio::sync::oneshot;
 
 use crate::{
-    AppendError, Batch, Durability, StorageError,
+    AppendError, Batch, Durability, StorageError, Table,
+    columns::{Row, to_batch},
     head::Generation,
     identity::{self, Identity, RecentIdentities},
     rows::{ExemplarRow, SampleRow, SeriesRow},
@@ -63,15 +65,36 @@ pub(crate) struct Rows {
     pub(crate) mesh_config: Vec<MeshObject>,
 }
 
-impl Rows {
+/// The rows of one commit as columns, which the WAL and the head have alike.
+#[derive(Default)]
+pub(crate) struct Columns {
+    /// Of the tables that have rows.
+    pub(crate) tables: Vec<(Table, RecordBatch)>,
+    pub(crate) samples: Vec<SampleRow>,
+}
+
+impl Columns {
+    /// All but the samples, which are columns by themselves.
+    fn of(rows: &Rows) -> Result<Columns, StorageError> {
+        let mut columns = Columns::default();
+        columns.add(Table::Series, &rows.series)?;
+        columns.add(Table::Exemplars, &rows.exemplars)?;
+        columns.add(Table::Spans, &rows.spans)?;
+        columns.add(Table::AccessLogs, &rows.access_logs)?;
+        columns.add(Table::Logs, &rows.logs)?;
+        columns.add(Table::MeshConfig, &rows.mesh_config)?;
+        Ok(columns)
+    }
+
+    fn add<R: Row>(&mut self, table: Table, rows: &[R]) -> Result<(), StorageError> {
+        if !rows.is_empty() {
+            self.tables.push((table, to_batch(rows)?));
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-            && self.access_logs.is_empty()
-            && self.logs.is_empty()
-            && self.series.is_empty()
-            && self.samples.is_empty()
-            && self.exemplars.is_empty()
-            && self.mesh_config.is_empty()
+        self.tables.is_empty() && self.samples.is_empty()
     }
 }
 
@@ -269,12 +292,19 @@ impl Committer {
         refused
     }
 
-    fn store(&mut self, commit: Commit) {
-        let durable = self.make_durable(&commit.rows);
+    fn store(&mut self, mut commit: Commit) {
+        let durable = Columns::of(&commit.rows).and_then(|mut columns| {
+            columns.samples = std::mem::take(&mut commit.rows.samples);
+            let durable = self.make_durable(&columns);
+            if durable.is_err() {
+                commit.rows.samples = std::mem::take(&mut columns.samples);
+            }
+            durable.map(|()| columns)
+        });
         if durable.is_err() {
             self.unstage(&commit.rows);
         }
-        let result = durable.and_then(|()| self.show(commit.rows));
+        let result = durable.and_then(|columns| self.show(columns));
         self.shared.pending_bytes.fetch_sub(commit.weight, Ordering::Relaxed);
         match result {
             Ok(()) => {
@@ -306,11 +336,11 @@ impl Committer {
         }
     }
 
-    fn make_durable(&mut self, rows: &Rows) -> Result<(), StorageError> {
-        if rows.is_empty() {
+    fn make_durable(&mut self, columns: &Columns) -> Result<(), StorageError> {
+        if columns.is_empty() {
             return Ok(());
         }
-        let payload = wal::encode(rows)?;
+        let payload = wal::encode(columns)?;
         if self.broken {
             self.roll()?;
         }
@@ -329,12 +359,11 @@ impl Committer {
     }
 
     /// Puts rows into the head, where the next snapshot sees them.
-    fn show(&self, rows: Rows) -> Result<(), StorageError> {
+    fn show(&self, columns: Columns) -> Result<(), StorageError> {
         let mut state = self.shared.state.write();
-        state.open.add(rows);
-        let settled = state.open.settle(false);
+        let added = state.open.add(columns);
         self.shared.head_bytes.store(state.head_bytes(), Ordering::Relaxed);
-        settled
+        added
     }
 
     fn keep_promises(&mut self) {
@@ -388,7 +417,6 @@ impl Committer {
         self.segment = open_segment(&self.shared, old + 1, Some((old, length)))?;
         self.broken = false;
         let mut state = self.shared.state.write();
-        state.open.settle(true)?;
         let mut sealed = std::mem::replace(&mut state.open, Generation::new(old + 1));
         sealed.wal_bytes = length;
         state.sealed.push(Arc::new(sealed));

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     DataFile, StorageError, Table,
-    columns::{Layout, to_batch},
+    columns::to_batch,
     derive::{metric_edges, summarise},
     head::Generation,
     parquet_file,
@@ -166,12 +166,12 @@ fn table_rows(
     match table {
         Table::Edges => {
             let mut edges = metric_edges(&generation.samples, &shared.index.read(), TimeRange::ALL);
-            edges.extend(generation.edge_sums.edges(TimeRange::ALL));
-            Ok(if edges.is_empty() { Vec::new() } else { vec![to_batch(&edges, Layout::Table)?] })
+            edges.extend(generation.rows_of_edges().edges(TimeRange::ALL)?);
+            Ok(if edges.is_empty() { Vec::new() } else { vec![to_batch(&edges)?] })
         }
         Table::TraceSummaries => {
-            let summaries = summarise(&generation.spans.batches(TimeRange::ALL)?)?;
-            Ok(if summaries.is_empty() { Vec::new() } else { vec![to_batch(&summaries, Layout::Table)?] })
+            let summaries = summarise(&generation.batches(Table::Spans, TimeRange::ALL)?)?;
+            Ok(if summaries.is_empty() { Vec::new() } else { vec![to_batch(&summaries)?] })
         }
         _ => generation.batches(table, TimeRange::ALL),
     }

@@ -12,7 +12,7 @@ use std::{
 use futures::TryStreamExt;
 use hashbrown::HashSet;
 use parking_lot::RwLock;
-use pharos_model::{Span, TimeRange, UnixNanos};
+use pharos_model::{TimeRange, UnixNanos};
 use tokio::sync::{Mutex, Notify, broadcast, watch};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     disk::{Disk, DiskStore, is_unfinished},
     flush::{Flusher, TableLogs, blocking},
     head::Generation,
-    identity::{RecentIdentities, of_span},
+    identity::{self, RecentIdentities},
     read::FooterCache,
     rows::{SampleRow, SeriesRow},
     series_index::SeriesIndex,
@@ -153,13 +153,10 @@ fn recent_files(shared: &Shared, table: Table) -> Result<TableSnapshot, StorageE
 }
 
 async fn recall_spans(shared: &Shared, identities: &mut RecentIdentities) -> Result<(), StorageError> {
-    let columns = ["time", "start_nanos_rem", "kind", "trace_id", "span_id"];
     let snapshot = recent_files(shared, Table::Spans)?;
-    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(columns)).await?;
+    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(identity::COLUMNS)).await?;
     while let Some(batch) = batches.try_next().await? {
-        for span in from_batch::<Span>(&batch)? {
-            identities.insert(of_span(&span));
-        }
+        identities.recall(&batch)?;
     }
     Ok(())
 }
@@ -188,10 +185,12 @@ fn take_in(
         shared.quarantined_bytes.fetch_add(segment.quarantined_bytes, Ordering::Relaxed);
         let mut generation = Generation::new(segment.segment);
         generation.wal_bytes = segment.length;
-        for mut rows in segment.commits {
+        for mut columns in segment.commits {
             let mut index = shared.index.write();
-            rows.series.iter().for_each(|row| index.insert(row));
-            rows.samples.retain_mut(|row| match index.get(row.series) {
+            for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Series) {
+                from_batch::<SeriesRow>(batch)?.iter().for_each(|row| index.insert(row));
+            }
+            columns.samples.retain_mut(|row| match index.get(row.series) {
                 Some(entry) => {
                     row.metric = entry.metric.clone();
                     true
@@ -201,17 +200,16 @@ fn take_in(
                     false
                 }
             });
-            for row in &rows.samples {
+            for row in &columns.samples {
                 index.recall(row.series, row.time_ms);
             }
             drop(index);
-            rows.spans.iter().for_each(|span| {
-                identities.insert(of_span(span));
-            });
-            generation.add(rows);
+            for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Spans) {
+                identities.recall(batch)?;
+            }
+            generation.add(columns)?;
         }
         shared.wal_bytes.fetch_add(segment.length, Ordering::Relaxed);
-        generation.settle(true)?;
         let mut state = shared.state.write();
         state.sealed.push(Arc::new(generation));
         shared.head_bytes.store(state.head_bytes(), Ordering::Relaxed);

@@ -12,7 +12,7 @@ use pharos_model::SeriesId;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
-    Batch, DataFile, StorageConfig, StorageError, Table, commit::Rows, disk::Disk, head::Generation,
+    Batch, DataFile, StorageConfig, StorageError, Table, commit::Columns, disk::Disk, head::Generation,
     read::FooterCache, series_index::SeriesIndex,
 };
 
@@ -96,18 +96,16 @@ impl State {
 }
 
 impl Generation {
-    pub(crate) fn add(&mut self, rows: Rows) {
+    pub(crate) fn add(&mut self, commit: Columns) -> Result<(), StorageError> {
         if self.is_empty() {
             self.opened = Instant::now();
         }
-        self.spans.push(rows.spans);
-        self.access_logs.push(rows.access_logs);
-        self.logs.push(rows.logs);
-        self.series.push(rows.series);
-        self.exemplars.push(rows.exemplars);
-        self.mesh_config.push(rows.mesh_config);
-        for row in rows.samples {
+        for (table, batch) in commit.tables {
+            self.push(table, batch)?;
+        }
+        for row in commit.samples {
             self.samples.push(row.series, &row.metric, row.time_ms, row.value);
         }
+        Ok(())
     }
 }

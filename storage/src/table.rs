@@ -1,10 +1,14 @@
 use std::sync::LazyLock;
 
-use arrow::datatypes::SchemaRef;
+use arrow::{
+    array::RecordBatch,
+    datatypes::{FieldRef, SchemaRef},
+    error::ArrowError,
+};
 use pharos_model::{AccessLog, Edge, LogRecord, MeshObject, Span, TimeSeries};
 
 use crate::{
-    columns::{Layout, schema_of},
+    columns::schema_of,
     rows::{ExemplarRow, SampleRow, SeriesRow, TraceSummary},
 };
 
@@ -62,15 +66,15 @@ impl Table {
     pub fn schema(self) -> SchemaRef {
         static SCHEMAS: LazyLock<[SchemaRef; 9]> = LazyLock::new(|| {
             Table::ALL.map(|table| match table {
-                Table::Spans => schema_of::<Span>(Layout::Table),
-                Table::AccessLogs => schema_of::<AccessLog>(Layout::Table),
-                Table::Logs => schema_of::<LogRecord>(Layout::Table),
-                Table::Series => schema_of::<SeriesRow>(Layout::Table),
-                Table::Samples => schema_of::<SampleRow>(Layout::Table),
-                Table::Exemplars => schema_of::<ExemplarRow>(Layout::Table),
-                Table::MeshConfig => schema_of::<MeshObject>(Layout::Table),
-                Table::Edges => schema_of::<Edge>(Layout::Table),
-                Table::TraceSummaries => schema_of::<TraceSummary>(Layout::Table),
+                Table::Spans => schema_of::<Span>(),
+                Table::AccessLogs => schema_of::<AccessLog>(),
+                Table::Logs => schema_of::<LogRecord>(),
+                Table::Series => schema_of::<SeriesRow>(),
+                Table::Samples => schema_of::<SampleRow>(),
+                Table::Exemplars => schema_of::<ExemplarRow>(),
+                Table::MeshConfig => schema_of::<MeshObject>(),
+                Table::Edges => schema_of::<Edge>(),
+                Table::TraceSummaries => schema_of::<TraceSummary>(),
             })
         });
         SCHEMAS[self.index()].clone()
@@ -113,6 +117,22 @@ pub(crate) struct Sort {
     /// Rows of one minute stay together, whatever else they are sorted by.
     pub(crate) minute_first: bool,
     pub(crate) columns: &'static [&'static str],
+}
+
+/// The batch, which another release may have written, with the table's columns in their order; a missing one is all
+/// null.
+pub(crate) fn in_schema(table: Table, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = table.schema();
+    if batch.schema().fields() == schema.fields() {
+        return Ok(batch.clone());
+    }
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
+        Some(column) => arrow::compute::cast(column, field.data_type()),
+        None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    RecordBatch::try_new(schema, columns)
 }
 
 /// What a receiver hands over: rows of one kind.

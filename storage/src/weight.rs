@@ -1,39 +1,11 @@
-//! What the head asks of a row: about how many bytes it takes in memory, the currency of the budget, and its time.
+//! About how many bytes a row takes in memory: the currency of the budget.
 
-use pharos_model::{AccessLog, Attributes, LogRecord, MeshObject, Peer, Span, TimeSeries, UnixNanos, Value};
+use pharos_model::{AccessLog, Attributes, LogRecord, MeshObject, Peer, Span, TimeSeries, Value};
 
-use crate::{
-    Batch,
-    rows::{ExemplarRow, SeriesRow},
-};
+use crate::Batch;
 
 pub(crate) trait Weight {
     fn weight(&self) -> usize;
-}
-
-pub(crate) trait Timed {
-    /// The column `time`, with its nanoseconds.
-    fn time(&self) -> UnixNanos;
-}
-
-macro_rules! timed {
-    ($($row:ty: |$name:ident| $time:expr;)*) => {
-        $(impl Timed for $row {
-            fn time(&self) -> UnixNanos {
-                let $name = self;
-                $time
-            }
-        })*
-    };
-}
-
-timed! {
-    Span: |row| row.start;
-    AccessLog: |row| row.time;
-    LogRecord: |row| row.time;
-    MeshObject: |row| row.time;
-    SeriesRow: |row| UnixNanos::from_millis(row.first_ms);
-    ExemplarRow: |row| UnixNanos::from_millis(row.exemplar.time_ms);
 }
 
 /// An allocation costs its block's header and rounding as well.
@@ -135,20 +107,6 @@ impl Weight for LogRecord {
 impl Weight for MeshObject {
     fn weight(&self) -> usize {
         size_of::<MeshObject>() + self.json.len() + self.name.len() + self.namespace.len()
-    }
-}
-
-/// A series' labels live in the index, not in the head.
-impl Weight for SeriesRow {
-    fn weight(&self) -> usize {
-        size_of::<SeriesRow>()
-    }
-}
-
-impl Weight for ExemplarRow {
-    fn weight(&self) -> usize {
-        size_of::<ExemplarRow>()
-            + self.exemplar.labels.iter().map(|(name, value)| 80 + name.len() + value.len()).sum::<usize>()
     }
 }
 

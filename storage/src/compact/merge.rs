@@ -14,6 +14,7 @@ use crate::{
     parquet_file::{COMPACT_LEVEL, FileWriter, day_of, sort_keys},
     read::FileSource,
     shared::Shared,
+    table::in_schema,
 };
 
 /// Rows that are decoded of each input at a time, and rows written at a time.
@@ -141,19 +142,4 @@ impl Merge {
         self.batches = kept;
         self.cursors.iter_mut().enumerate().for_each(|(number, cursor)| cursor.batch = number);
     }
-}
-
-/// The batch with the table's columns, in their order; a missing one is all null.
-fn in_schema(table: Table, batch: &RecordBatch) -> Result<RecordBatch, StorageError> {
-    let schema = table.schema();
-    if batch.schema().fields() == schema.fields() {
-        return Ok(batch.clone());
-    }
-    let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
-        Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
-        Some(column) => arrow::compute::cast(column, field.data_type()),
-        None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
-    };
-    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-    Ok(RecordBatch::try_new(schema, columns)?)
 }

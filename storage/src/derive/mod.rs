@@ -1,7 +1,9 @@
 //! Tables that are made from others: when a file is sealed, and on the fly for the head.
 
 mod edges;
+mod groups;
 mod traces;
 
 pub(crate) use edges::{EdgeSums, bucket_overlaps, merge_edges, metric_edges};
+pub(crate) use groups::Groups;
 pub(crate) use traces::summarise;

@@ -28,18 +28,8 @@ impl Row for Outline {
         field!(symbol "service", service),
         field!(symbol "name", name),
         field!(bool "error", error),
-        Column {
-            name: "trace_id",
-            kind: Kind::Bytes,
-            get: |span| Cell::bytes(&span.trace_id.0),
-            set: |span, cell| span.trace_id = TraceId::from_slice(cell.as_bytes()).unwrap_or_default(),
-        },
-        Column {
-            name: "span_id",
-            kind: Kind::Bytes,
-            get: |span| Cell::bytes(&span.span_id.0),
-            set: |span, cell| span.span_id = SpanId::from_slice(cell.as_bytes()).unwrap_or_default(),
-        },
+        field!(id TraceId, "trace_id", trace_id),
+        field!(id SpanId, "span_id", span_id),
         Column {
             name: "parent_span_id",
             kind: Kind::Bytes,

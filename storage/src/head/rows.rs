@@ -1,48 +1,45 @@
 use arrow::{
-    array::{AsArray, RecordBatch},
+    array::{Array, AsArray, RecordBatch},
     datatypes::TimestampMicrosecondType,
 };
-use parking_lot::Mutex;
 use pharos_model::{TimeRange, UnixNanos};
 
-use crate::{
-    StorageError,
-    columns::{Layout, Row, to_batch},
-    weight::{Timed, Weight},
-};
+use crate::{StorageError, columns::concat};
 
-/// Rows wait until there are this many, so that their columns are worth having.
-const FREEZE_ROWS: usize = 4_096;
+/// Chunks with fewer rows are joined to those that follow.
+const CHUNK_ROWS: usize = 4_096;
 
-/// The head of one table: columns, and the newest rows, which are not columns yet.
-pub(crate) struct HeadRows<R> {
-    frozen: Vec<Frozen>,
-    open: Vec<R>,
-    /// The open rows as columns, for as long as no row is added.
-    open_columns: Mutex<Option<Frozen>>,
-    frozen_bytes: usize,
-    open_bytes: usize,
+/// The head of one table: the batches of its commits, in their order.
+#[derive(Default)]
+pub(crate) struct HeadRows {
+    chunks: Vec<Chunk>,
+    bytes: usize,
     rows: usize,
-    /// Of all rows, inclusive.
-    times: Option<(UnixNanos, UnixNanos)>,
 }
 
-#[derive(Clone)]
-struct Frozen {
+struct Chunk {
     batch: RecordBatch,
+    bytes: usize,
     /// Of the column `time`, inclusive.
     first_us: i64,
     last_us: i64,
 }
 
-impl Frozen {
-    fn new(batch: RecordBatch) -> Frozen {
+impl Chunk {
+    fn new(batch: RecordBatch) -> Chunk {
         let times = batch
             .column_by_name("time")
             .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
         let first_us = times.and_then(arrow::compute::min).unwrap_or(i64::MIN);
         let last_us = times.and_then(arrow::compute::max).unwrap_or(i64::MAX);
-        Frozen { batch, first_us, last_us }
+        // Batches of the WAL share one buffer, of which each column counts its own part.
+        let size = |column: &dyn Array| column.to_data().get_slice_memory_size().unwrap_or(0);
+        let bytes = batch.columns().iter().map(|column| size(column)).sum();
+        Chunk { batch, bytes, first_us, last_us }
+    }
+
+    fn rows(&self) -> usize {
+        self.batch.num_rows()
     }
 
     fn overlaps(&self, range: TimeRange) -> bool {
@@ -51,87 +48,41 @@ impl Frozen {
     }
 }
 
-impl<R> Default for HeadRows<R> {
-    fn default() -> HeadRows<R> {
-        HeadRows {
-            frozen: Vec::new(),
-            open: Vec::new(),
-            open_columns: Mutex::new(None),
-            frozen_bytes: 0,
-            open_bytes: 0,
-            rows: 0,
-            times: None,
-        }
-    }
-}
-
-impl<R: Row + Weight + Timed> HeadRows<R> {
+impl HeadRows {
     pub(crate) fn len(&self) -> usize {
         self.rows
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.frozen_bytes + self.open_bytes
+        self.bytes
     }
 
-    pub(crate) fn push(&mut self, rows: Vec<R>) {
-        if rows.is_empty() {
-            return;
+    /// Small chunks are joined as a binary counter carries: a row is copied a dozen times at most, and there are
+    /// never many of them.
+    pub(crate) fn push(&mut self, batch: RecordBatch) -> Result<(), StorageError> {
+        let mut chunk = Chunk::new(batch);
+        self.rows += chunk.rows();
+        self.bytes += chunk.bytes;
+        while let Some(last) = self.chunks.pop_if(|last| {
+            last.rows() < CHUNK_ROWS && last.rows() < 2 * chunk.rows() && chunk.rows() < CHUNK_ROWS
+        }) {
+            self.bytes -= last.bytes + chunk.bytes;
+            chunk = Chunk::new(concat(&[last.batch, chunk.batch])?);
+            self.bytes += chunk.bytes;
         }
-        self.rows += rows.len();
-        self.open_bytes += rows.iter().map(Weight::weight).sum::<usize>();
-        for row in &rows {
-            let time = row.time();
-            self.times =
-                Some(self.times.map_or((time, time), |(first, last)| (first.min(time), last.max(time))));
-        }
-        *self.open_columns.get_mut() = None;
-        if self.open.is_empty() {
-            self.open = rows;
-        } else {
-            self.open.extend(rows);
-        }
-    }
-
-    pub(crate) fn times(&self) -> Option<(UnixNanos, UnixNanos)> {
-        self.times
-    }
-
-    pub(crate) fn open(&self) -> &[R] {
-        &self.open
-    }
-
-    pub(crate) fn is_due(&self, all: bool) -> bool {
-        self.open.len() >= FREEZE_ROWS || (all && !self.open.is_empty())
-    }
-
-    pub(crate) fn freeze_if_due(&mut self, all: bool) -> Result<(), StorageError> {
-        if self.is_due(all) { self.freeze() } else { Ok(()) }
-    }
-
-    pub(crate) fn freeze(&mut self) -> Result<(), StorageError> {
-        let batch = to_batch(&self.open, Layout::Table)?;
-        self.frozen_bytes += batch.get_array_memory_size();
-        self.frozen.push(Frozen::new(batch));
-        self.open = Vec::new();
-        self.open_bytes = 0;
-        *self.open_columns.get_mut() = None;
+        self.chunks.push(chunk);
         Ok(())
     }
 
-    pub(crate) fn batches(&self, range: TimeRange) -> Result<Vec<RecordBatch>, StorageError> {
-        let open = if self.open.is_empty() { None } else { Some(self.open_columns()?) };
-        let chunks = self.frozen.iter().chain(open.as_ref());
-        Ok(chunks.filter(|chunk| chunk.overlaps(range)).map(|chunk| chunk.batch.clone()).collect())
+    /// Of all rows, inclusive, rounded outwards to microseconds.
+    pub(crate) fn times(&self) -> Option<(UnixNanos, UnixNanos)> {
+        let first = self.chunks.iter().map(|chunk| chunk.first_us).min()?;
+        let last = self.chunks.iter().map(|chunk| chunk.last_us).max()?;
+        Some((UnixNanos::from_micros(first), UnixNanos::from_micros(last).plus_nanos(999)))
     }
 
-    fn open_columns(&self) -> Result<Frozen, StorageError> {
-        let mut known = self.open_columns.lock();
-        if let Some(columns) = &*known {
-            return Ok(columns.clone());
-        }
-        let columns = Frozen::new(to_batch(&self.open, Layout::Table)?);
-        *known = Some(columns.clone());
-        Ok(columns)
+    /// The chunks that have rows in `range`, and perhaps others.
+    pub(crate) fn batches(&self, range: TimeRange) -> impl Iterator<Item = RecordBatch> {
+        self.chunks.iter().filter(move |chunk| chunk.overlaps(range)).map(|chunk| chunk.batch.clone())
     }
 }

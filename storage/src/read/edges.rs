@@ -1,10 +1,6 @@
 //! Rows of the table `edges`. Keys are long and few: each is decoded once a batch, not once a row.
 
-use arrow::{
-    array::{AsArray, RecordBatch, UInt32Array},
-    compute::take_record_batch,
-    datatypes::{Int32Type, Int64Type},
-};
+use arrow::{array::RecordBatch, compute::take_record_batch};
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 use pharos_model::{
@@ -15,7 +11,7 @@ use super::{Scan, TableSnapshot};
 use crate::{
     StorageError,
     columns::{Column, Row, from_batch},
-    derive::{bucket_overlaps, merge_edges},
+    derive::{Groups, bucket_overlaps, merge_edges},
     flush::off_thread,
 };
 
@@ -37,33 +33,12 @@ type KeyedRows = Vec<(usize, Values)>;
 /// A batch's distinct keys and its rows.
 fn decode(batch: &RecordBatch) -> Result<(Vec<EdgeKey>, KeyedRows), StorageError> {
     let is_value = |column: &&Column<Edge>| VALUES.contains(&column.name);
-    let key_columns: Vec<_> = Edge::COLUMNS
-        .iter()
-        .filter(|column| !is_value(column))
-        .filter_map(|column| batch.column_by_name(column.name))
-        .collect();
-    let mut known: HashMap<Vec<i64>, usize> = HashMap::new();
-    let mut first_rows: Vec<u32> = Vec::new();
-    let mut numbers = Vec::with_capacity(batch.num_rows());
-    let mut codes: Vec<i64> = Vec::with_capacity(key_columns.len());
-    for row in 0..batch.num_rows() {
-        codes.clear();
-        codes.extend(key_columns.iter().map(|column| match column.as_dictionary_opt::<Int32Type>() {
-            Some(text) => i64::from(text.keys().value(row)),
-            // Text without a dictionary: every row counts as another key, which costs time and nothing else.
-            None => column.as_primitive_opt::<Int64Type>().map_or(row as i64, |numbers| numbers.value(row)),
-        }));
-        let number = match known.get(codes.as_slice()) {
-            Some(number) => *number,
-            None => {
-                first_rows.push(row as u32);
-                known.insert(codes.clone(), first_rows.len() - 1);
-                first_rows.len() - 1
-            }
-        };
-        numbers.push(number);
+    let mut groups = Groups::new(batch.num_rows());
+    for column in Edge::COLUMNS.iter().filter(|column| !is_value(column)) {
+        groups.tell_apart(batch.column_by_name(column.name));
     }
-    let distinct = take_record_batch(batch, &UInt32Array::from(first_rows))?;
+    let (numbers, first_rows) = groups.finish();
+    let distinct = take_record_batch(batch, &first_rows)?;
     let keys = from_batch::<Edge>(&distinct)?.into_iter().map(|edge| edge.key).collect();
     let places = VALUES.iter().filter_map(|name| batch.schema().index_of(name).ok()).collect::<Vec<_>>();
     let values = from_batch::<Edge>(&batch.project(&places)?)?.into_iter().map(|edge| Values {
@@ -72,7 +47,7 @@ fn decode(batch: &RecordBatch) -> Result<(Vec<EdgeKey>, KeyedRows), StorageError
         counter: edge.counter,
         latency: edge.latency,
     });
-    Ok((keys, numbers.into_iter().zip(values).collect()))
+    Ok((keys, numbers.into_iter().map(|number| number as usize).zip(values).collect()))
 }
 
 /// Rows of one key and measure.

@@ -7,8 +7,9 @@ use pharos_model::{EDGE_BUCKET_NS, Edge, TimeRange};
 use super::{DataFile, FooterCache};
 use crate::{
     StorageError, Table,
-    columns::{Layout, to_batch},
-    derive::{EdgeSums, metric_edges, summarise},
+    columns::{Row, to_batch},
+    derive::{metric_edges, summarise},
+    head::{Generation, RowsOfEdges},
     series_index::SeriesIndex,
     shared::{Shared, State},
 };
@@ -34,42 +35,24 @@ impl TableSnapshot {
         table: Table,
         range: TimeRange,
     ) -> Result<TableSnapshot, StorageError> {
-        let index = shared.index.read();
-        let state = shared.state.read();
+        let (files, head) = {
+            let index = shared.index.read();
+            let state = shared.state.read();
+            (state.table(table).files.clone(), Unflushed::take(&state, &index, table, range)?)
+        };
         // An edge's row is of the ten seconds that follow its time.
         let reach = match table {
             Table::Edges => TimeRange::new(range.start.plus_nanos(1 - EDGE_BUCKET_NS), range.end),
             _ => range,
         };
         let mut files: Vec<Arc<DataFile>> =
-            state.table(table).files.iter().filter(|file| file.overlaps(reach)).cloned().collect();
+            files.iter().filter(|file| file.overlaps(reach)).cloned().collect();
         files.sort_by_key(|file| (file.min_time, file.max_time));
-        let head = match table {
-            Table::Edges => {
-                let edges = head_edges(&state, &index, range)?;
-                if edges.is_empty() { Vec::new() } else { vec![to_batch(&edges, Layout::Table)?] }
-            }
-            Table::TraceSummaries => {
-                let mut spans = Vec::new();
-                for generation in state.unflushed(table) {
-                    spans.extend(generation.spans.batches(range)?);
-                }
-                let summaries = summarise(&spans)?;
-                if summaries.is_empty() { Vec::new() } else { vec![to_batch(&summaries, Layout::Table)?] }
-            }
-            _ => {
-                let mut head = Vec::new();
-                for generation in state.unflushed(table) {
-                    head.extend(generation.batches(table, range)?);
-                }
-                head
-            }
-        };
         Ok(TableSnapshot {
             table,
             schema: table.schema(),
             files,
-            head,
+            head: head.batches(range)?,
             object_store: shared.object_store.clone(),
             footers: shared.footers.clone(),
         })
@@ -82,22 +65,58 @@ impl TableSnapshot {
     }
 }
 
-/// What the unflushed rows tell of edges.
-pub(crate) fn head_edges(
-    state: &State,
-    index: &SeriesIndex,
-    range: TimeRange,
-) -> Result<Vec<Edge>, StorageError> {
-    let mut edges = Vec::new();
-    for generation in state.unflushed(Table::Edges) {
-        edges.extend(metric_edges(&generation.samples, index, range));
-        edges.extend(generation.edge_sums.edges(range));
-        let mut open = EdgeSums::default();
-        open.add_spans(generation.spans.open());
-        open.add_access_logs(generation.access_logs.open());
-        edges.extend(open.edges(range));
+/// What the head has of a table at one moment: taken under the lock, turned into rows after it, so that nobody who
+/// writes waits for it.
+enum Unflushed {
+    Rows(Vec<RecordBatch>),
+    /// Of which summaries are to be made.
+    Spans(Vec<RecordBatch>),
+    Edges {
+        of_samples: Vec<Edge>,
+        of_rows: Vec<RowsOfEdges>,
+    },
+}
+
+impl Unflushed {
+    fn take(
+        state: &State,
+        index: &SeriesIndex,
+        table: Table,
+        range: TimeRange,
+    ) -> Result<Unflushed, StorageError> {
+        let generations = || state.unflushed(table);
+        let batches = |table| {
+            let all = generations().map(|generation| generation.batches(table, range));
+            Ok::<_, StorageError>(all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        };
+        Ok(match table {
+            Table::Edges => Unflushed::Edges {
+                of_samples: generations()
+                    .flat_map(|generation| metric_edges(&generation.samples, index, range))
+                    .collect(),
+                of_rows: generations().map(Generation::rows_of_edges).collect(),
+            },
+            Table::TraceSummaries => Unflushed::Spans(batches(Table::Spans)?),
+            _ => Unflushed::Rows(batches(table)?),
+        })
     }
-    // The order of files: one counter's rows are joined as they come.
-    edges.sort_by_key(|edge| (edge.bucket, edge.counter.first_ms));
-    Ok(edges)
+
+    fn batches(self, range: TimeRange) -> Result<Vec<RecordBatch>, StorageError> {
+        match self {
+            Unflushed::Rows(batches) => Ok(batches),
+            Unflushed::Spans(batches) => one_batch(&summarise(&batches)?),
+            Unflushed::Edges { of_samples: mut edges, of_rows } => {
+                for rows in of_rows {
+                    edges.extend(rows.edges(range)?);
+                }
+                // The order of files: one counter's rows are joined as they come.
+                edges.sort_by_key(|edge| (edge.bucket, edge.counter.first_ms));
+                one_batch(&edges)
+            }
+        }
+    }
+}
+
+fn one_batch<R: Row>(rows: &[R]) -> Result<Vec<RecordBatch>, StorageError> {
+    Ok(if rows.is_empty() { Vec::new() } else { vec![to_batch(rows)?] })
 }

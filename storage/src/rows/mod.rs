@@ -9,4 +9,5 @@ mod span;
 mod trace_summary;
 
 pub(crate) use metric::{ExemplarRow, SampleRow, SeriesRow};
+pub(crate) use span::span_kind;
 pub use trace_summary::{ServiceCount, TraceSummary};

@@ -18,12 +18,7 @@ impl Row for Span {
         field!(int64 "duration_ns", duration_ns),
         field!(symbol "service", service),
         field!(symbol "name", name),
-        Column {
-            name: "kind",
-            kind: Kind::Symbol,
-            get: |span| Cell::text(span.kind.name()),
-            set: |span, cell| span.kind = kind_of_name(cell.as_text()),
-        },
+        field!(kind "kind", kind),
         Column {
             name: "status",
             kind: Kind::Symbol,
@@ -31,18 +26,8 @@ impl Row for Span {
             set: |span, cell| span.status = status_of_name(cell.as_text()),
         },
         repeated!("error", Kind::Bool, |span| Cell::Bool(span.is_error())),
-        Column {
-            name: "trace_id",
-            kind: Kind::Bytes,
-            get: |span| Cell::bytes(&span.trace_id.0),
-            set: |span, cell| span.trace_id = TraceId::from_slice(cell.as_bytes()).unwrap_or_default(),
-        },
-        Column {
-            name: "span_id",
-            kind: Kind::Bytes,
-            get: |span| Cell::bytes(&span.span_id.0),
-            set: |span, cell| span.span_id = SpanId::from_slice(cell.as_bytes()).unwrap_or_default(),
-        },
+        field!(id TraceId, "trace_id", trace_id),
+        field!(id SpanId, "span_id", span_id),
         Column {
             name: "parent_span_id",
             kind: Kind::Bytes,
@@ -118,18 +103,8 @@ impl Row for SpanEvent {
 
 impl Row for SpanLink {
     const COLUMNS: &'static [Column<SpanLink>] = &[
-        Column {
-            name: "trace_id",
-            kind: Kind::Bytes,
-            get: |link| Cell::bytes(&link.trace_id.0),
-            set: |link, cell| link.trace_id = TraceId::from_slice(cell.as_bytes()).unwrap_or_default(),
-        },
-        Column {
-            name: "span_id",
-            kind: Kind::Bytes,
-            get: |link| Cell::bytes(&link.span_id.0),
-            set: |link, cell| link.span_id = SpanId::from_slice(cell.as_bytes()).unwrap_or_default(),
-        },
+        field!(id TraceId, "trace_id", trace_id),
+        field!(id SpanId, "span_id", span_id),
         field!(text "trace_state", trace_state),
         field!(attributes "attributes", attributes),
         field!(attribute_types "attribute_types", attributes),
@@ -140,7 +115,7 @@ impl Row for SpanLink {
     }
 }
 
-fn kind_of_name(name: &str) -> SpanKind {
+pub(crate) fn span_kind(name: &str) -> SpanKind {
     (0..=5).map(SpanKind::from_number).find(|kind| kind.name() == name).unwrap_or_default()
 }
 

@@ -41,12 +41,7 @@ impl Row for TraceSummary {
             get: |row| Cell::Int64(row.end.0.saturating_sub(row.start.0)),
             set: |_, _| {},
         },
-        Column {
-            name: "trace_id",
-            kind: Kind::Bytes,
-            get: |row| Cell::bytes(&row.trace_id.0),
-            set: |row, cell| row.trace_id = TraceId::from_slice(cell.as_bytes()).unwrap_or_default(),
-        },
+        field!(id TraceId, "trace_id", trace_id),
         field!(symbol "root_service", root_service),
         field!(symbol "root_name", root_name),
         field!(int64 "spans", spans),

@@ -1,28 +1,29 @@
-//! What a frame carries: one Arrow IPC record-batch message per table, lz4-compressed. Their schemas are in the
-//! segment's header, so that a release with other columns can still read them.
+//! What a frame carries: for each table that has rows the number of the table, the count of its dictionaries, an Arrow
+//! IPC message for each of them and one for the record batch, all lz4-compressed. Their schemas are in the segment's
+//! header, so that a release with other columns can still read them.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray},
     buffer::Buffer,
-    datatypes::{Schema, SchemaRef},
+    datatypes::{DataType, FieldRef, Schema, SchemaRef},
     error::ArrowError,
     ipc::{
-        CompressionType, MetadataVersion,
+        CompressionType, Message, MetadataVersion,
         convert::fb_to_schema,
-        reader::read_record_batch,
+        reader::{read_dictionary, read_record_batch},
         root_as_message,
         writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions},
     },
 };
-use pharos_model::{AccessLog, LogRecord, MeshObject, Span};
 
 use crate::{
     Table,
-    columns::{Layout, from_batch, schema_of, to_batch},
-    commit::Rows,
-    rows::{ExemplarRow, SampleRow, SeriesRow},
+    columns::{from_batch, schema_of},
+    commit::Columns,
+    rows::SampleRow,
+    table::in_schema,
 };
 
 /// The tables whose rows come in from outside, in the order in which a frame has them: a series before its samples.
@@ -77,61 +78,57 @@ impl Schemas {
         self.0.iter().find(|(known, _)| *known == table).map(|(_, schema)| schema)
     }
 
-    /// The rows of a payload.
-    pub(crate) fn rows(&self, mut payload: &[u8]) -> Result<Rows, ArrowError> {
+    /// The rows of a payload. Samples lack their metric.
+    pub(crate) fn columns(&self, mut payload: &[u8]) -> Result<Columns, ArrowError> {
         let cut_short = || ArrowError::IpcError("payload cut short".to_string());
-        let mut rows = Rows::default();
+        let mut columns = Columns::default();
         while !payload.is_empty() {
             let (table, rest) = payload.split_first().ok_or_else(cut_short)?;
+            let (dictionaries, mut rest) = rest.split_first().ok_or_else(cut_short)?;
+            let schema = TABLES.get(usize::from(*table)).and_then(|table| Some((*table, self.of(*table)?)));
+            let mut known = HashMap::new();
+            for _ in 0..*dictionaries {
+                let (message, body, after) = read_part(rest).ok_or_else(cut_short)?;
+                rest = after;
+                let Some((_, schema)) = schema else { continue };
+                let message = message_of(message)?;
+                let dictionary = message
+                    .header_as_dictionary_batch()
+                    .ok_or_else(|| ArrowError::IpcError("a message that is no dictionary".to_string()))?;
+                read_dictionary(&Buffer::from(body), dictionary, schema, &mut known, &message.version())?;
+            }
             let (message, body, rest) = read_part(rest).ok_or_else(cut_short)?;
             payload = rest;
-            let Some(table) = TABLES.get(usize::from(*table)) else { continue };
-            let Some(schema) = self.of(*table) else { continue };
-            let message =
-                root_as_message(message).map_err(|error| ArrowError::IpcError(error.to_string()))?;
+            let Some((table, schema)) = schema else { continue };
+            let message = message_of(message)?;
             let batch = message
                 .header_as_record_batch()
                 .ok_or_else(|| ArrowError::IpcError("a message that is no record batch".to_string()))?;
             let body = Buffer::from(body);
-            let batch = read_record_batch(
-                &body,
-                batch,
-                schema.clone(),
-                &Default::default(),
-                None,
-                &message.version(),
-            )?;
+            let batch = read_record_batch(&body, batch, schema.clone(), &known, None, &message.version())?;
             match table {
-                Table::Series => rows.series = from_batch(&batch)?,
-                Table::Samples => rows.samples = from_batch::<SampleRow>(&batch)?,
-                Table::Exemplars => rows.exemplars = from_batch(&batch)?,
-                Table::Spans => rows.spans = from_batch(&batch)?,
-                Table::AccessLogs => rows.access_logs = from_batch(&batch)?,
-                Table::Logs => rows.logs = from_batch(&batch)?,
-                Table::MeshConfig => rows.mesh_config = from_batch(&batch)?,
-                Table::Edges | Table::TraceSummaries => {}
+                Table::Samples => columns.samples = from_batch::<SampleRow>(&batch)?,
+                _ => columns.tables.push((table, in_schema(table, &batch)?)),
             }
         }
-        Ok(rows)
+        Ok(columns)
     }
+}
+
+fn message_of(bytes: &[u8]) -> Result<Message<'_>, ArrowError> {
+    root_as_message(bytes).map_err(|error| ArrowError::IpcError(error.to_string()))
 }
 
 fn schema(table: Table) -> SchemaRef {
     match table {
-        Table::Series => schema_of::<SeriesRow>(Layout::Wal),
         Table::Samples => samples_schema(),
-        Table::Exemplars => schema_of::<ExemplarRow>(Layout::Wal),
-        Table::Spans => schema_of::<Span>(Layout::Wal),
-        Table::AccessLogs => schema_of::<AccessLog>(Layout::Wal),
-        Table::Logs => schema_of::<LogRecord>(Layout::Wal),
-        Table::MeshConfig => schema_of::<MeshObject>(Layout::Wal),
-        Table::Edges | Table::TraceSummaries => Arc::new(Schema::empty()),
+        _ => table.schema(),
     }
 }
 
 /// A sample's metric is found by its series.
 fn samples_schema() -> SchemaRef {
-    let all = schema_of::<SampleRow>(Layout::Wal);
+    let all = schema_of::<SampleRow>();
     Arc::new(Schema::new(
         all.fields().iter().filter(|field| field.name() != "metric").cloned().collect::<Vec<_>>(),
     ))
@@ -153,29 +150,32 @@ fn options() -> Result<IpcWriteOptions, ArrowError> {
 }
 
 /// The rows of a commit as a frame's payload.
-pub(crate) fn encode(rows: &Rows) -> Result<Vec<u8>, ArrowError> {
+pub(crate) fn encode(columns: &Columns) -> Result<Vec<u8>, ArrowError> {
     let options = options()?;
     let mut payload = Vec::new();
+    let mut context = IpcWriteContext::default();
     for (number, table) in TABLES.iter().enumerate() {
-        let batch = match table {
-            Table::Series if !rows.series.is_empty() => to_batch(&rows.series, Layout::Wal)?,
-            Table::Samples if !rows.samples.is_empty() => samples(&rows.samples)?,
-            Table::Exemplars if !rows.exemplars.is_empty() => to_batch(&rows.exemplars, Layout::Wal)?,
-            Table::Spans if !rows.spans.is_empty() => to_batch(&rows.spans, Layout::Wal)?,
-            Table::AccessLogs if !rows.access_logs.is_empty() => to_batch(&rows.access_logs, Layout::Wal)?,
-            Table::Logs if !rows.logs.is_empty() => to_batch(&rows.logs, Layout::Wal)?,
-            Table::MeshConfig if !rows.mesh_config.is_empty() => to_batch(&rows.mesh_config, Layout::Wal)?,
-            _ => continue,
+        let of_samples = match table {
+            Table::Samples if !columns.samples.is_empty() => Some(samples(&columns.samples)?),
+            _ => None,
         };
-        let mut tracker = DictionaryTracker::new(false);
-        let (_, message) = IpcDataGenerator::default().encode(
-            &batch,
-            &mut tracker,
-            &options,
-            &mut IpcWriteContext::default(),
-        )?;
-        payload.push(number as u8);
-        write_part(&mut payload, &message.ipc_message, &message.arrow_data);
+        let of_table = columns.tables.iter().filter(|(of, _)| of == table).map(|(_, batch)| batch);
+        for batch in of_samples.iter().chain(of_table) {
+            // As the schema in the segment's header numbers them.
+            let mut tracker = DictionaryTracker::new(false);
+            let is_dictionary = |field: &&FieldRef| matches!(field.data_type(), DataType::Dictionary(..));
+            batch.schema().fields().iter().filter(is_dictionary).for_each(|_| {
+                tracker.next_dict_id();
+            });
+            let (dictionaries, message) =
+                IpcDataGenerator::default().encode(batch, &mut tracker, &options, &mut context)?;
+            let count = u8::try_from(dictionaries.len())
+                .map_err(|_| ArrowError::IpcError(format!("{} dictionaries", dictionaries.len())))?;
+            payload.extend_from_slice(&[number as u8, count]);
+            for part in dictionaries.iter().chain([&message]) {
+                write_part(&mut payload, &part.ipc_message, &part.arrow_data);
+            }
+        }
     }
     Ok(payload)
 }

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::{QUARANTINE_DIRECTORY, Schemas, WAL_DIRECTORY, frame, segment_path};
 use crate::{
     StorageError,
-    commit::Rows,
+    commit::Columns,
     disk::{Disk, Existing, put},
 };
 
@@ -11,7 +11,7 @@ use crate::{
 pub(crate) struct Replayed {
     pub(crate) segment: u64,
     /// Its frames' rows, in order.
-    pub(crate) commits: Vec<Rows>,
+    pub(crate) commits: Vec<Columns>,
     /// Bytes that count: up to the end of the last whole frame.
     pub(crate) length: u64,
     /// Bytes in whole frames' places that could not be read.
@@ -102,7 +102,7 @@ fn read_segment(
             at += broken.len();
             continue;
         };
-        match schemas.rows(frame.payload) {
+        match schemas.columns(frame.payload) {
             Ok(rows) => replayed.commits.push(rows),
             Err(error) => {
                 tracing::error!(segment, sequence = frame.sequence, %error, "WAL frame has no readable rows");

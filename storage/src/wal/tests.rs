@@ -68,13 +68,15 @@ async fn a_broken_frame_in_the_middle_is_put_aside_and_the_others_are_read() {
 
 #[test]
 fn damaged_bytes_never_make_rows_and_never_panic() {
-    let rows = crate::commit::Rows { spans: (0..3).map(span).collect(), ..Default::default() };
-    let payload = encode(&rows).unwrap();
+    let spans = crate::columns::to_batch(&(0..3).map(span).collect::<Vec<_>>()).unwrap();
+    let columns =
+        crate::commit::Columns { tables: vec![(Table::Spans, spans.clone())], ..Default::default() };
+    let payload = encode(&columns).unwrap();
     let schemas = Schemas::decode(&Schemas::current().encode().unwrap()).unwrap();
-    assert_eq!(schemas.rows(&payload).unwrap().spans, rows.spans);
+    assert_eq!(schemas.columns(&payload).unwrap().tables, [(Table::Spans, spans)]);
     for end in (0..payload.len()).step_by(97) {
-        let read = schemas.rows(&payload[..end]);
-        assert!(read.is_err() || read.is_ok_and(|rows| rows.spans.is_empty()), "cut at {end}");
+        let read = schemas.columns(&payload[..end]);
+        assert!(read.is_err() || read.is_ok_and(|columns| columns.is_empty()), "cut at {end}");
     }
     let frame = frame::encode_frame(7, &payload);
     for at in (0..frame.len()).step_by(53) {
