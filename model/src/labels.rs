@@ -1,7 +1,18 @@
-use std::{cmp::Ordering, fmt};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+use triomphe::ThinArc;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{Shape, Symbol};
 
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
@@ -23,39 +34,56 @@ impl SeriesId {
 }
 
 /// A label set: sorted by name, no name twice, no empty value (Prometheus: an empty label is an absent one).
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// One pointer wide. A clone counts a reference; equality and hash touch no text. Order is that of the text.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(
     from = "std::collections::BTreeMap<String, String>",
     into = "std::collections::BTreeMap<String, String>"
 )]
-pub struct Labels(Vec<(String, String)>);
+pub struct Labels(ThinArc<Head, Symbol>);
+
+struct Head {
+    shape: Shape,
+    /// The series id, once someone has asked for it; 0 before.
+    id: AtomicU64,
+}
 
 impl Labels {
     pub fn empty() -> Labels {
-        Labels::default()
+        static EMPTY: LazyLock<Labels> = LazyLock::new(|| Labels::new(Shape::new(&[]), &[]));
+        EMPTY.clone()
+    }
+
+    fn new(shape: Shape, values: &[Symbol]) -> Labels {
+        Labels(ThinArc::from_header_and_iter(Head { shape, id: AtomicU64::new(0) }, values.iter().cloned()))
+    }
+
+    fn from_symbols(pairs: impl Iterator<Item = (Symbol, Symbol)>) -> Labels {
+        let (names, values): (Vec<Symbol>, Vec<Symbol>) = pairs.unzip();
+        if names.is_empty() { Labels::empty() } else { Labels::new(Shape::new(&names), &values) }
     }
 
     /// Sorts and drops empty values. Of a name that occurs twice the last value stays.
-    pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
-        let mut pairs: Vec<(String, String)> = pairs.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
-        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
         pairs.reverse();
-        pairs.dedup_by(|later, earlier| later.0 == earlier.0);
+        pairs.dedup_by(|later, earlier| later.0.as_ref() == earlier.0.as_ref());
         pairs.reverse();
-        pairs.retain(|(_, value)| !value.is_empty());
-        Labels(pairs)
+        pairs.retain(|(_, value)| !value.as_ref().is_empty());
+        Labels::from_symbols(
+            pairs.iter().map(|(name, value)| (Symbol::new(name.as_ref()), Symbol::new(value.as_ref()))),
+        )
     }
 
     /// The value, or `""` for an absent label: what matchers see.
     pub fn get(&self, name: &str) -> &str {
-        match self.position(name) {
-            Ok(index) => self.0.get(index).map_or("", |(_, value)| value),
-            Err(_) => "",
-        }
+        self.shape().position(name).and_then(|at| self.values().get(at)).map_or("", Symbol::as_str)
     }
 
     pub fn contains(&self, name: &str) -> bool {
-        self.position(name).is_ok()
+        self.shape().position(name).is_some()
     }
 
     pub fn metric_name(&self) -> &str {
@@ -63,32 +91,49 @@ impl Labels {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.symbols().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The pairs by name, uninterpreted: equal symbols are equal texts.
+    pub fn symbols(&self) -> impl ExactSizeIterator<Item = (&Symbol, &Symbol)> + Clone {
+        self.shape().names().iter().zip(self.values())
+    }
+
+    /// The names. Label sets with the same names have the same shape, so that a label's place is looked for once
+    /// for all of them.
+    pub fn shape(&self) -> &Shape {
+        &self.0.header.header.shape
+    }
+
+    /// By place in the shape.
+    pub fn values(&self) -> &[Symbol] {
+        &self.0.slice
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values().len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values().is_empty()
     }
 
     /// Sets the label; an empty value removes it.
-    pub fn set(&mut self, name: &str, value: impl Into<String>) {
-        let value = value.into();
-        match (self.position(name), value.is_empty()) {
-            (Ok(index), true) => {
-                self.0.remove(index);
-            }
-            (Ok(index), false) => {
-                if let Some(pair) = self.0.get_mut(index) {
-                    pair.1 = value;
-                }
-            }
-            (Err(_), true) => {}
-            (Err(index), false) => self.0.insert(index, (name.to_string(), value)),
+    pub fn set(&mut self, name: &str, value: impl AsRef<str>) {
+        let value = value.as_ref();
+        let at = self.shape().names().partition_point(|known| known.as_str() < name);
+        let mut pairs: Vec<(Symbol, Symbol)> =
+            self.symbols().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let known = pairs.get(at).is_some_and(|(known, _)| known.as_str() == name);
+        if known {
+            pairs.remove(at);
         }
+        if !value.is_empty() {
+            pairs.insert(at, (Symbol::new(name), Symbol::new(value)));
+        } else if !known {
+            return;
+        }
+        *self = Labels::from_symbols(pairs.into_iter());
     }
 
     pub fn remove(&mut self, name: &str) {
@@ -97,33 +142,86 @@ impl Labels {
 
     #[must_use]
     pub fn without(&self, names: &[&str]) -> Labels {
-        Labels(self.0.iter().filter(|(name, _)| !names.contains(&name.as_str())).cloned().collect())
+        self.filter(|name| !names.contains(&name))
+    }
+
+    /// The labels whose name is chosen.
+    #[must_use]
+    pub fn filter(&self, chosen: impl Fn(&str) -> bool) -> Labels {
+        if self.shape().names().iter().all(|name| chosen(name)) {
+            return self.clone();
+        }
+        let pairs = self.symbols().filter(|(name, _)| chosen(name));
+        Labels::from_symbols(pairs.map(|(name, value)| (name.clone(), value.clone())))
     }
 
     pub fn series_id(&self) -> SeriesId {
-        SeriesId(hash_pairs(self.iter()))
+        let known = &self.0.header.header.id;
+        match known.load(Relaxed) {
+            0 => {
+                let id = SeriesId::of_pairs(self.iter());
+                known.store(id.0, Relaxed);
+                id
+            }
+            id => SeriesId(id),
+        }
     }
 
     /// The identity that remains when `names` are left out: what the buckets of one histogram share.
     pub fn series_id_without(&self, names: &[&str]) -> SeriesId {
-        SeriesId(hash_pairs(self.iter().filter(|(name, _)| !names.contains(name))))
-    }
-
-    fn position(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
+        SeriesId::of_pairs(self.iter().filter(|(name, _)| !names.contains(name)))
     }
 }
 
-/// 0xFF is in no UTF-8 text, so no two label sets feed the hash the same bytes.
-fn hash_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
-    let mut hash = Xxh3::new();
-    for (name, value) in pairs {
-        hash.update(name.as_bytes());
-        hash.update(&[0xff]);
-        hash.update(value.as_bytes());
-        hash.update(&[0xff]);
+impl SeriesId {
+    /// Of pairs that are sorted by name, without empty values.
+    pub fn of_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> SeriesId {
+        // One call of the hash for all of the text: in pieces it is many times slower.
+        let mut text = Vec::with_capacity(1_024);
+        for part in pairs.flat_map(|(name, value)| [name, value]) {
+            text.extend_from_slice(part.as_bytes());
+            // In no UTF-8 text, so no two label sets feed the hash the same bytes.
+            text.push(0xff);
+        }
+        SeriesId(xxh3_64(&text))
     }
-    hash.digest()
+}
+
+impl Default for Labels {
+    fn default() -> Labels {
+        Labels::empty()
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Labels) -> bool {
+        self.0.ptr() == other.0.ptr() || (self.shape() == other.shape() && self.values() == other.values())
+    }
+}
+
+impl Eq for Labels {}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.shape().hash(state);
+        self.values().hash(state);
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Labels) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Labels) -> Ordering {
+        if self.shape() == other.shape() {
+            self.values().cmp(other.values())
+        } else {
+            self.symbols().cmp(other.symbols())
+        }
+    }
 }
 
 /// As Prometheus prints a series: `name{label="value", …}`.
@@ -159,72 +257,13 @@ impl From<std::collections::BTreeMap<String, String>> for Labels {
 
 impl From<Labels> for std::collections::BTreeMap<String, String> {
     fn from(labels: Labels) -> std::collections::BTreeMap<String, String> {
-        labels.0.into_iter().collect()
+        labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 }
 
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Labels {
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Labels {
         Labels::from_pairs(pairs)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MatchOp {
-    /// `=`
-    Equal,
-    /// `!=`
-    NotEqual,
-    /// `=~`, fully anchored
-    Regex,
-    /// `!~`, fully anchored
-    NotRegex,
-}
-
-impl MatchOp {
-    pub fn symbol(self) -> &'static str {
-        match self {
-            MatchOp::Equal => "=",
-            MatchOp::NotEqual => "!=",
-            MatchOp::Regex => "=~",
-            MatchOp::NotRegex => "!~",
-        }
-    }
-}
-
-/// A condition on one label, as written. An absent label has the value `""`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LabelMatcher {
-    pub name: String,
-    pub op: MatchOp,
-    pub value: String,
-}
-
-impl LabelMatcher {
-    pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> LabelMatcher {
-        LabelMatcher { name: name.into(), op, value: value.into() }
-    }
-
-    pub fn equal(name: impl Into<String>, value: impl Into<String>) -> LabelMatcher {
-        LabelMatcher::new(name, MatchOp::Equal, value)
-    }
-}
-
-impl fmt::Display for LabelMatcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{:?}", self.name, self.op.symbol(), self.value)
-    }
-}
-
-impl PartialOrd for LabelMatcher {
-    fn partial_cmp(&self, other: &LabelMatcher) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for LabelMatcher {
-    fn cmp(&self, other: &LabelMatcher) -> Ordering {
-        (&self.name, self.op.symbol(), &self.value).cmp(&(&other.name, other.op.symbol(), &other.value))
     }
 }
 

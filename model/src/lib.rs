@@ -12,6 +12,7 @@ mod attributes;
 mod duration;
 mod edge;
 mod ids;
+mod label_matcher;
 mod labels;
 mod log;
 mod mesh_object;
@@ -19,6 +20,7 @@ mod response_flags;
 mod sample;
 mod sketch;
 mod span;
+mod symbol;
 mod time;
 
 pub use access_log::{AccessLog, Peer, Reporter};
@@ -29,7 +31,8 @@ pub use edge::{
     counts_for_edges, edge_of_access_log, edge_of_series, edge_of_span,
 };
 pub use ids::{ParseIdError, SpanId, TraceId};
-pub use labels::{LabelMatcher, Labels, METRIC_NAME, MatchOp, SeriesId};
+pub use label_matcher::{LabelMatcher, MatchOp};
+pub use labels::{Labels, METRIC_NAME, SeriesId};
 pub use log::{LogRecord, Severity};
 pub use mesh_object::MeshObject;
 pub use response_flags::{ResponseFlag, ResponseFlags};
@@ -38,4 +41,5 @@ pub use sample::{
 };
 pub use sketch::{HistogramPart, Latency, LatencySketch, SketchDecodeError};
 pub use span::{Scope, Span, SpanEvent, SpanKind, SpanLink, SpanStatus};
+pub use symbol::{Shape, Symbol};
 pub use time::{TimeRange, UnixNanos};

@@ -252,7 +252,7 @@ impl Committer {
                         series: id,
                         labels: index
                             .get(id)
-                            .map_or_else(|| Arc::new(series.labels.clone()), |entry| entry.labels.clone()),
+                            .map_or_else(|| series.labels.clone(), |entry| entry.labels.clone()),
                         metadata: series.metadata.clone(),
                     };
                     index.insert(&row);

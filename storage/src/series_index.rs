@@ -28,7 +28,7 @@ pub(crate) struct EdgeRole {
 
 pub(crate) struct Entry {
     pub(crate) id: SeriesId,
-    pub(crate) labels: Arc<Labels>,
+    pub(crate) labels: Labels,
     /// Shared by the series of one metric.
     pub(crate) metric: Arc<str>,
     pub(crate) edge: Option<EdgeRole>,

@@ -148,7 +148,7 @@ impl Storage {
         matchers: &[LabelMatcher],
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<(SeriesId, Arc<Labels>)>, StorageError> {
+    ) -> Result<Vec<(SeriesId, Labels)>, StorageError> {
         let index = self.shared.index.read();
         let found = index.select(matchers, range)?;
         if found.len() > limit {
@@ -173,9 +173,9 @@ impl Storage {
         &self,
         matchers: &[LabelMatcher],
         range: TimeRange,
-    ) -> Result<Vec<(Arc<Labels>, Vec<Exemplar>)>, StorageError> {
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, StorageError> {
         let series = self.select_series(matchers, range, usize::MAX)?;
-        let mut found: HashMap<SeriesId, (Arc<Labels>, Vec<Exemplar>)> =
+        let mut found: HashMap<SeriesId, (Labels, Vec<Exemplar>)> =
             series.into_iter().map(|(id, labels)| (id, (labels, Vec::new()))).collect();
         let mut batches = self.snapshot(Table::Exemplars, range)?.read(&Scan::new(range)).await?;
         while let Some(batch) = batches.try_next().await? {

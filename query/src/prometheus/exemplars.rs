@@ -35,7 +35,7 @@ pub(crate) async fn exemplars(engine: &Engine, params: &Params) -> Result<Respon
                 })
                 .collect();
             let entry = json!({ "seriesLabels": pairs(&labels), "exemplars": exemplars });
-            found.insert((*labels).clone(), entry);
+            found.insert(labels, entry);
         }
     }
     Ok(success(found.into_values().collect::<Vec<_>>(), &Notes::default()))

@@ -1,6 +1,6 @@
 //! `/federate?match[]=…`: the current value of series in the text format, with its time.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write};
 
 use axum::{
     http::header,
@@ -20,11 +20,11 @@ pub(crate) async fn federate(engine: &Engine, params: &Params) -> Result<Respons
     let lookback_ms = i64::try_from(engine.config().promql_lookback.as_millis()).unwrap_or(i64::MAX);
     let first_ms = now_ms.saturating_sub(lookback_ms).saturating_add(1);
     let range = TimeRange::new(UnixNanos::from_millis(first_ms), UnixNanos::from_millis(now_ms + 1));
-    let mut series: BTreeMap<SeriesId, Arc<Labels>> = BTreeMap::new();
+    let mut series: BTreeMap<SeriesId, Labels> = BTreeMap::new();
     for matchers in selectors {
         series.extend(engine.storage().select_series(&matchers, range, engine.config().promql_max_series)?);
     }
-    let mut series: Vec<(SeriesId, Arc<Labels>)> = series.into_iter().collect();
+    let mut series: Vec<(SeriesId, Labels)> = series.into_iter().collect();
     series.sort_by(|a, b| (a.1.metric_name(), &a.1).cmp(&(b.1.metric_name(), &b.1)));
     let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
     let columns = engine.storage().read_samples(&ids, first_ms, now_ms).await?;

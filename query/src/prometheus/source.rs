@@ -82,7 +82,7 @@ impl StorageSource {
     /// Reads the series and lends them one by one; `false` when the visitor wants no more.
     fn lend(
         &self,
-        series: &[(SeriesId, Arc<Labels>)],
+        series: &[(SeriesId, Labels)],
         first_ms: i64,
         last_ms: i64,
         visit: &mut SeriesVisitor<'_>,
@@ -100,7 +100,7 @@ impl StorageSource {
             }
             let samples =
                 Samples { times_ms: &column.times_ms, values: &column.values, ..Samples::default() };
-            if let ControlFlow::Break(()) = visit(labels, samples) {
+            if let ControlFlow::Break(()) = visit(&Arc::new(labels.clone()), samples) {
                 return Ok(false);
             }
         }

@@ -11,7 +11,7 @@ pub(crate) struct SeriesRow {
     /// Of the first sample on that day.
     pub(crate) first_ms: i64,
     pub(crate) series: SeriesId,
-    pub(crate) labels: Arc<Labels>,
+    pub(crate) labels: Labels,
     pub(crate) metadata: Option<MetricMetadata>,
 }
 
@@ -69,7 +69,7 @@ impl Row for SeriesRow {
             name: "labels",
             kind: Kind::Map,
             get: |row| Cell::Labels(&row.labels),
-            set: |row, cell| row.labels = Arc::new(Labels::from_pairs(cell.as_pairs().iter().copied())),
+            set: |row, cell| row.labels = Labels::from_pairs(cell.as_pairs().iter().copied()),
         },
         Column {
             name: "family",

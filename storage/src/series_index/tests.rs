@@ -11,12 +11,7 @@ fn index() -> SeriesIndex {
         ("errors", "b-1", "200", DAY_MS + 5),
     ] {
         let labels = Labels::from_pairs([("__name__", metric), ("pod", pod), ("code", code)]);
-        index.insert(&SeriesRow {
-            first_ms,
-            series: labels.series_id(),
-            labels: Arc::new(labels),
-            metadata: None,
-        });
+        index.insert(&SeriesRow { first_ms, series: labels.series_id(), labels, metadata: None });
     }
     index
 }
