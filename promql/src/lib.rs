@@ -34,5 +34,5 @@ pub use source::{
     HistogramSample, MemorySeries, MemorySource, Samples, SelectRequest, SeriesSource, SeriesVisitor,
     SourceError,
 };
-pub use text::{format_float, format_json_float};
+pub use text::{format_float, format_json_float, write_json_float};
 pub use value::{InstantSample, RangeSeries, SampleValue, Value};

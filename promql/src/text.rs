@@ -91,11 +91,26 @@ pub fn format_float(value: f64) -> String {
 /// A sample value as the JSON of the HTTP API shows it: like [`format_float`], but with an exponent of at
 /// least two digits below 1e-6 and from 1e21 on.
 pub fn format_json_float(value: f64) -> String {
+    let mut out = String::new();
+    write_json_float(&mut out, value);
+    out
+}
+
+/// Whole numbers up to here are exact.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// Appends what [`format_json_float`] gives.
+pub fn write_json_float(out: &mut String, value: f64) {
     let magnitude = value.abs();
-    if magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude) {
-        return format_float(value);
+    if magnitude < MAX_WHOLE && value == value.trunc() && !(value == 0.0 && value.is_sign_negative()) {
+        out.push_str(itoa::Buffer::new().format(value as i64));
+    } else if (1e-4..MAX_WHOLE).contains(&magnitude) {
+        out.push_str(zmij::Buffer::new().format_finite(value));
+    } else if magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude) {
+        out.push_str(&format_float(value));
+    } else {
+        out.push_str(&with_exponent(value));
     }
-    with_exponent(value)
 }
 
 /// A number in the shortest form, with an exponent where that is below -4 or above 20: Go's `%g` and `%v`.
@@ -153,11 +168,29 @@ mod tests {
             (1e-7, "0.0000001", "1e-07"),
             (1e21, "1000000000000000000000", "1e+21"),
             (123_456_789.0, "123456789", "123456789"),
+            (0.000_012_3, "0.0000123", "0.0000123"),
+            (-0.000_001_23, "-0.00000123", "-0.00000123"),
+            (9_007_199_254_740_991.0, "9007199254740991", "9007199254740991"),
+            (-4e15 - 0.5, "-4000000000000000.5", "-4000000000000000.5"),
+            (1e16, "10000000000000000", "10000000000000000"),
             (f64::INFINITY, "+Inf", "+Inf"),
             (f64::NAN, "NaN", "NaN"),
         ] {
             assert_eq!(format_float(value), plain);
             assert_eq!(format_json_float(value), json);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn floats_of_any_size_print_as_their_shortest_decimal(bits in proptest::prelude::any::<u64>(), scale in -8i32..22) {
+            let value = f64::from_bits(bits);
+            let near_one = (bits % 1_000_000) as f64 * 10f64.powi(scale - 6);
+            for value in [value, near_one, near_one.trunc(), -near_one] {
+                let plain = value == 0.0 || !value.is_finite() || (1e-6..1e21).contains(&value.abs());
+                let expected = if plain { format_float(value) } else { with_exponent(value) };
+                proptest::prop_assert_eq!(format_json_float(value), expected);
+            }
         }
     }
 

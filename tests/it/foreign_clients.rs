@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::backend::{Pharos, eventually, get_json, sql_count};
+use crate::{
+    backend::{Pharos, eventually, get_json, sql_count},
+    prometheus::Prometheus,
+};
 
 /// A Python with the packages, made once for a target folder.
 fn python_with(name: &str, packages: &[&str]) -> Result<PathBuf> {
@@ -70,20 +73,10 @@ async fn opentelemetry_python_sdk_sends_traces_logs_and_metrics_over_both_transp
 }
 
 /// A Prometheus that scrapes Pharos in both ways and writes what it has to it.
-struct Prometheus {
-    process: std::process::Child,
-    address: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Prometheus {
-    fn start(pharos: &Pharos) -> Result<Prometheus> {
-        let folder = tempfile::tempdir()?;
-        // Prometheus cannot say which port it took, so a free one is looked for first.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let target = pharos.address("prometheus");
-        let config = format!(
-            r#"
+fn prometheus_beside(pharos: &Pharos) -> Result<Prometheus> {
+    let target = pharos.address("prometheus");
+    let config = format!(
+        r#"
 global: {{scrape_interval: 1s}}
 scrape_configs:
   - job_name: pharos
@@ -97,32 +90,15 @@ remote_write:
   - url: http://{target}/api/v1/write
     queue_config: {{batch_send_deadline: 200ms}}
 "#
-        );
-        let file = folder.path().join("prometheus.yml");
-        std::fs::write(&file, config)?;
-        let process = Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .args(["--log.level=warn"])
-            .spawn()
-            .context("prometheus does not start (Debian: apt-get install prometheus)")?;
-        Ok(Prometheus { process, address, _folder: folder })
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    );
+    Prometheus::start(&config, &[])
 }
 
 #[tokio::test]
 async fn debian_prometheus_scrapes_us_federates_and_writes_to_us() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let pharos = Pharos::serve(folder.path(), &[])?;
-    let prometheus = Prometheus::start(&pharos)?;
+    let prometheus = prometheus_beside(&pharos)?;
 
     eventually("both targets up in Prometheus", async || {
         let targets = get_json(&format!("http://{}/api/v1/targets", prometheus.address)).await?;

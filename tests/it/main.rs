@@ -1,9 +1,11 @@
 //! End-to-end tests: the real binaries, started as a user starts them. `make test` builds those first.
 
+mod agreement;
 mod backend;
 mod demo_life;
 mod demo_mesh;
 mod dependencies;
 mod foreign_clients;
 mod malformed;
+mod prometheus;
 mod restart;

@@ -11,6 +11,7 @@ use axum::{
 use pharos_model::Labels;
 use pharos_promql::{
     EvalError, Histogram, InstantSample, ParseError, RangeSeries, SampleValue, Value, format_json_float,
+    write_json_float,
 };
 use pharos_storage::StorageError;
 use serde::Serialize;
@@ -149,7 +150,7 @@ pub(crate) fn query_result(value: Value, notes: &Notes, stats: Option<String>) -
     let elements: Box<dyn Iterator<Item = Element> + Send> = match value {
         Value::Scalar { time_ms, value } => {
             let mut body = head;
-            write_pair(&mut body, time_ms, &format_json_float(value));
+            write_pair(&mut body, time_ms, value);
             body.push_str(&tail);
             return json_body(Body::from(body));
         }
@@ -207,7 +208,7 @@ fn write_instant(out: &mut String, sample: &InstantSample) {
     match &sample.value {
         SampleValue::Float(value) => {
             out.push_str(",\"value\":");
-            write_pair(out, sample.time_ms, &format_json_float(*value));
+            write_pair(out, sample.time_ms, *value);
         }
         SampleValue::Histogram(histogram) => {
             out.push_str(",\"histogram\":");
@@ -225,7 +226,7 @@ fn write_range(out: &mut String, series: &RangeSeries) {
             if index > 0 {
                 out.push(',');
             }
-            write_pair(out, *time_ms, &format_json_float(*value));
+            write_pair(out, *time_ms, *value);
         }
         out.push(']');
     }
@@ -271,11 +272,11 @@ fn write_text(out: &mut String, text: &str) {
     }
 }
 
-fn write_pair(out: &mut String, time_ms: i64, value: &str) {
+fn write_pair(out: &mut String, time_ms: i64, value: f64) {
     out.push('[');
     write_time(out, time_ms);
     out.push_str(",\"");
-    out.push_str(value);
+    write_json_float(out, value);
     out.push_str("\"]");
 }
 

@@ -45,14 +45,17 @@ pub(crate) fn range(params: &Params) -> Result<TimeRange, ParamError> {
 
 /// Unix seconds; three decimals unless whole.
 pub(crate) fn write_time(out: &mut String, time_ms: i64) {
-    use std::fmt::Write;
     let (seconds, ms) = (time_ms / 1_000, (time_ms % 1_000).unsigned_abs());
-    let sign = if time_ms < 0 && seconds == 0 { "-" } else { "" };
-    // Writing to a string can't fail.
-    let _ = match ms {
-        0 => write!(out, "{sign}{seconds}"),
-        ms => write!(out, "{sign}{seconds}.{ms:03}"),
-    };
+    if time_ms < 0 && seconds == 0 {
+        out.push('-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    out.push_str(buffer.format(seconds));
+    if ms > 0 {
+        // Three digits, whatever they are.
+        out.push('.');
+        out.push_str(buffer.format(1_000 + ms).get(1..).unwrap_or_default());
+    }
 }
 
 #[cfg(test)]
