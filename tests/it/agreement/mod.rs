@@ -37,8 +37,7 @@ struct Both {
 async fn debian_prometheus_and_pharos_agree() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let pharos = Pharos::serve(folder.path(), &[])?;
-    let flags =
-        ["--web.enable-remote-write-receiver", "--enable-feature=promql-at-modifier,promql-negative-offset"];
+    let flags = ["--web.enable-remote-write-receiver"];
     let prometheus = Prometheus::start("global: {}\n", &flags)?;
     eventually("Prometheus", async || get_json(&prometheus.url("/api/v1/query?query=1")).await).await?;
 
