@@ -101,6 +101,21 @@ impl EdgeMeasure {
     }
 }
 
+/// The metrics whose series [`edge_of_series`] knows.
+pub const EDGE_METRICS: [&str; 11] = [
+    "istio_requests_total",
+    "istio_request_duration_milliseconds_sum",
+    "istio_request_duration_milliseconds_bucket",
+    "istio_request_bytes_sum",
+    "istio_response_bytes_sum",
+    "istio_request_messages_total",
+    "istio_response_messages_total",
+    "istio_tcp_sent_bytes_total",
+    "istio_tcp_received_bytes_total",
+    "istio_tcp_connections_opened_total",
+    "istio_tcp_connections_closed_total",
+];
+
 /// What tells one edge row from another within a bucket. Text is empty where the source has no such field; labels
 /// of metrics are kept as they are, so `unknown` stays `unknown`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -466,6 +481,11 @@ fn service_namespace(host: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_metric_of_edges_has_a_measure() {
+        assert!(EDGE_METRICS.iter().all(|name| EdgeMeasure::of_metric(name).is_some()));
+    }
 
     #[test]
     fn joining_parts_of_a_counter_in_any_cut_gives_the_same_increase() {

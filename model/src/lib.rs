@@ -27,8 +27,8 @@ pub use access_log::{AccessLog, Peer, Reporter};
 pub use attributes::{Attributes, Value};
 pub use duration::{ParseDurationError, PromDuration, format_duration_ms, parse_duration_ms};
 pub use edge::{
-    AccessLogNumbers, CounterPart, EDGE_ATTRIBUTES, EDGE_BUCKET_NS, Edge, EdgeKey, EdgeMeasure, EdgeOrigin,
-    counts_for_edges, edge_of_access_log, edge_of_series, edge_of_span,
+    AccessLogNumbers, CounterPart, EDGE_ATTRIBUTES, EDGE_BUCKET_NS, EDGE_METRICS, Edge, EdgeKey, EdgeMeasure,
+    EdgeOrigin, counts_for_edges, edge_of_access_log, edge_of_series, edge_of_span,
 };
 pub use ids::{ParseIdError, SpanId, TraceId};
 pub use label_matcher::{LabelMatcher, MatchOp};

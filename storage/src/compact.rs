@@ -1,6 +1,7 @@
 //! Files that have served: small ones are merged, old ones dropped, and what was replaced is removed from the disk
 //! once nobody reads it any more.
 
+mod join;
 mod merge;
 
 use std::{
@@ -55,6 +56,10 @@ impl Compactor {
         Compactor { flusher, replaced: Vec::new(), swept: None }
     }
 
+    pub(crate) fn flusher(&self) -> &Flusher {
+        &self.flusher
+    }
+
     /// Does what is due now.
     pub(crate) async fn round(&mut self) -> Result<(), StorageError> {
         self.drop_expired().await?;
@@ -94,11 +99,12 @@ impl Compactor {
         let merged = Arc::new(merge::merge(&self.flusher.shared, table, &inputs).await?);
         self.flusher.read_back(std::slice::from_ref(&merged)).await?;
         tracing::debug!(table = table.name(), files = inputs.len(), rows = merged.rows, "merged files");
-        let change = Change { add: vec![merged], remove: inputs, same_rows: true, ..Change::default() };
+        let change =
+            Change { add: vec![merged], remove: inputs, same_rows: !table.is_derived(), ..Change::default() };
         self.commit(table, change).await
     }
 
-    async fn commit(&mut self, table: Table, change: Change) -> Result<(), StorageError> {
+    pub(crate) async fn commit(&mut self, table: Table, change: Change) -> Result<(), StorageError> {
         self.flusher.replace(table, &change).await?;
         for file in change.remove {
             self.flusher.shared.footers.remove(&file.path);

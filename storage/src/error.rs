@@ -21,6 +21,10 @@ pub enum StorageError {
     NoColumn { table: &'static str, column: String },
     #[error("data directory: {0}")]
     DataDir(String),
+    #[error("table {0} is not made of others")]
+    NotDerived(&'static str),
+    #[error("not now: {0}")]
+    Busy(String),
     #[error("the storage is closed")]
     Closed,
 }

@@ -33,6 +33,8 @@ const RETRY_AFTER: Duration = if cfg!(test) { Duration::from_millis(2) } else { 
 pub(crate) struct Flusher {
     pub(crate) shared: Arc<Shared>,
     pub(crate) logs: TableLogs,
+    /// Held while a generation goes to files.
+    pub(crate) turn: Arc<Mutex<()>>,
 }
 
 impl Flusher {
@@ -59,6 +61,7 @@ impl Flusher {
     }
 
     async fn flush(&self, generation: &Arc<Generation>) -> Result<(), StorageError> {
+        let _turn = self.turn.lock().await;
         for table in Table::ALL {
             self.flush_table(generation, table).await?;
         }
@@ -165,7 +168,7 @@ fn table_rows(
 ) -> Result<Vec<RecordBatch>, StorageError> {
     match table {
         Table::Edges => {
-            let mut edges = metric_edges(&generation.samples, &shared.index.read(), TimeRange::ALL);
+            let mut edges = metric_edges(generation.samples.columns(), &shared.index.read(), TimeRange::ALL);
             edges.extend(generation.rows_of_edges().edges(TimeRange::ALL)?);
             Ok(if edges.is_empty() { Vec::new() } else { vec![to_batch(&edges)?] })
         }

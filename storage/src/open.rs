@@ -106,7 +106,7 @@ pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<O
         .name("pharos-commit".to_string())
         .spawn(move || committer.run())
         .map_err(|error| StorageError::io(&shared.config.data_dir, error))?;
-    let flusher = Flusher { shared: shared.clone(), logs };
+    let flusher = Flusher { shared: shared.clone(), logs, turn: Arc::default() };
     Ok(Opened { shared, commands, committer, flusher })
 }
 

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
-    compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch},
+    compute::{SortColumn, lexsort_to_indices, take_record_batch},
     datatypes::{SchemaRef, TimestampMicrosecondType},
 };
 use object_store::path::Path;
@@ -21,6 +21,7 @@ use pharos_model::UnixNanos;
 
 use crate::{
     DataFile, StorageError, Table,
+    columns::concat,
     disk::{Disk, DiskFile, Existing, UNFINISHED, publish},
 };
 
@@ -62,15 +63,24 @@ pub(crate) fn sort_keys(table: Table, batch: &RecordBatch) -> Result<Vec<ArrayRe
     Ok(keys)
 }
 
+/// The rows in the order of the table's files.
+pub(crate) fn sorted(table: Table, rows: &RecordBatch) -> Result<RecordBatch, StorageError> {
+    Ok(take_record_batch(rows, &order_of(table, rows)?)?)
+}
+
+fn order_of(table: Table, rows: &RecordBatch) -> Result<UInt32Array, StorageError> {
+    let columns: Vec<SortColumn> =
+        sort_keys(table, rows)?.into_iter().map(|values| SortColumn { values, options: None }).collect();
+    Ok(lexsort_to_indices(&columns, None)?)
+}
+
 /// The rows of all batches in the order of the table's files, a batch for each UTC day on which there are some.
 pub(crate) fn sorted_by_day(
     table: Table,
     batches: &[RecordBatch],
 ) -> Result<Vec<(i64, RecordBatch)>, StorageError> {
-    let rows = concat_batches(&table.schema(), batches)?;
-    let columns: Vec<SortColumn> =
-        sort_keys(table, &rows)?.into_iter().map(|values| SortColumn { values, options: None }).collect();
-    let order = lexsort_to_indices(&columns, None)?;
+    let rows = concat(batches)?;
+    let order = order_of(table, &rows)?;
     let times = times_us(&rows)?;
     let day_of = |row: &u32| times.get(*row as usize).map_or(0, |micros| micros.div_euclid(MICROS_PER_DAY));
     let mut days: Vec<i64> = order.values().iter().map(day_of).collect();

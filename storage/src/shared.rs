@@ -85,6 +85,13 @@ impl State {
         sealed.chain([&self.open]).filter(move |generation| Some(generation.segment) > flushed)
     }
 
+    /// Whether rows of one generation are in the files of some tables and not of others.
+    pub(crate) fn is_half_flushed(&self) -> bool {
+        let is_in =
+            |generation: &Generation, table: &TableFiles| table.flushed_through >= Some(generation.segment);
+        self.sealed.iter().any(|generation| self.tables.iter().any(|table| is_in(generation, table)))
+    }
+
     pub(crate) fn head_bytes(&self) -> usize {
         self.open.bytes() + self.sealed.iter().map(|generation| generation.bytes()).sum::<usize>()
     }

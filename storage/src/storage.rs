@@ -22,6 +22,7 @@ use crate::{
     disk::{Disk, LocalDisk},
     open::{Opened, open},
     read::read_samples,
+    rebuild::RebuildProgress,
     rows::ExemplarRow,
     shared::Shared,
     stats,
@@ -256,6 +257,18 @@ impl Storage {
     /// Merges, drops and removes the files that are due, as the storage does by itself every 20 seconds.
     pub async fn compact(&self) -> Result<(), StorageError> {
         self.compactor.lock().await.round().await
+    }
+
+    /// Makes a derived table anew from the tables that it comes from, and says how many rows it has now. Readers see the
+    /// old rows until the new ones replace them at once; nothing is flushed meanwhile, so that writers may be told
+    /// 'later'. `progress` is called now and then, on a thread of the storage's.
+    pub async fn rebuild(
+        &self,
+        table: Table,
+        progress: impl FnMut(RebuildProgress) + Send + 'static,
+    ) -> Result<u64, StorageError> {
+        self.flush().await?;
+        self.compactor.lock().await.rebuild(table, progress).await
     }
 
     /// Writes everything to files, stops, and lets go of the directory. Appends fail from then on; readers may go on.

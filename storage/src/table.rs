@@ -80,6 +80,11 @@ impl Table {
         SCHEMAS[self.index()].clone()
     }
 
+    /// Whether its rows are made of those of other tables.
+    pub fn is_derived(self) -> bool {
+        matches!(self, Table::Edges | Table::TraceSummaries)
+    }
+
     pub(crate) fn index(self) -> usize {
         self as usize
     }

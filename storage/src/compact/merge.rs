@@ -8,6 +8,7 @@ use arrow::{
 use futures::TryStreamExt;
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
+use super::join::Join;
 use crate::{
     DataFile, StorageError, Table,
     flush::off_thread,
@@ -20,7 +21,7 @@ use crate::{
 /// Rows that are decoded of each input at a time, and rows written at a time.
 const BATCH_ROWS: usize = 2_048;
 
-/// One file with the rows of all `inputs`, which are of one day. Memory is bounded by a batch and a page of each
+/// One file with the rows of all `inputs`, which are of one day; those of derived tables joined. Memory is bounded by a batch and a page of each
 /// input and a row group of the output.
 pub(crate) async fn merge(
     shared: &Arc<Shared>,
@@ -40,7 +41,13 @@ async fn merge_here(
     let rows: u64 = inputs.iter().map(|file| file.rows).sum();
     let day = inputs.first().map_or(0, |file| day_of(file.min_time));
     let mut writer = FileWriter::create(shared.disk.clone(), table, day, rows as usize, COMPACT_LEVEL)?;
+    let mut join = Join::of(table);
     while let Some(batch) = merge.next_batch().await? {
+        if let Some(batch) = join.push(batch)? {
+            writer.write(&batch)?;
+        }
+    }
+    if let Some(batch) = join.finish()? {
         writer.write(&batch)?;
     }
     writer.finish()

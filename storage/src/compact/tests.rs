@@ -128,3 +128,77 @@ async fn files_that_no_log_names_are_swept_but_not_without_a_log() {
     let error = Storage::open(config(dir.path())).await.err().unwrap();
     assert!(error.to_string().contains("spans/_delta_log"), "{error}");
 }
+
+/// Sums of durations differ in their last bits with the order in which they were added.
+fn rounded(mut edges: Vec<pharos_model::Edge>) -> Vec<pharos_model::Edge> {
+    for edge in &mut edges {
+        edge.counter.increase = (edge.counter.increase * 1e6).round() / 1e6;
+    }
+    edges.sort_by_key(|edge| format!("{edge:?}"));
+    edges
+}
+
+async fn stored_edges(storage: &Storage) -> Vec<pharos_model::Edge> {
+    let batches = rows(storage, Table::Edges).await;
+    rounded(batches.iter().flat_map(|batch| crate::edges_of(batch).unwrap()).collect())
+}
+
+async fn stored_summaries(storage: &Storage) -> Vec<crate::TraceSummary> {
+    let batches = rows(storage, Table::TraceSummaries).await;
+    let mut all: Vec<_> = batches.iter().flat_map(|b| crate::trace_summaries_of(b).unwrap()).collect();
+    all.sort_by_key(|summary| (summary.start, summary.trace_id));
+    all
+}
+
+#[tokio::test]
+async fn derived_rows_are_joined_when_files_are_merged_and_a_rebuild_makes_the_same_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(StorageConfig { compact_files: 3, ..config(dir.path()) }).await.unwrap();
+    // Spans of one bucket and of one trace come in with three flushes.
+    let parts = [0..50, 50..99, 99..240];
+    for part in parts.clone() {
+        storage.append(Batch::Spans(part.clone().map(span).collect())).await.unwrap();
+        storage.append(Batch::AccessLogs(part.map(access_log).collect())).await.unwrap();
+        storage.flush().await.unwrap();
+    }
+    for n in 0..3 {
+        storage.append(Batch::Samples(vec![counter("a", n * 5..n * 5 + 5)])).await.unwrap();
+        storage.flush().await.unwrap();
+    }
+    let apart = stored_edges(&storage).await.len();
+    let answer = rounded(storage.edges(TimeRange::ALL).await.unwrap());
+    storage.compact().await.unwrap();
+    let merged = stored_edges(&storage).await;
+    assert!(merged.len() < apart, "{} of {apart}", merged.len());
+    assert_eq!(merged, answer, "as many rows as keys and buckets");
+    assert_eq!(rounded(storage.edges(TimeRange::ALL).await.unwrap()), answer);
+    let summaries = stored_summaries(&storage).await;
+    assert_eq!(summaries.len(), 60);
+    assert!(summaries.iter().all(|summary| summary.spans == 4 && !summary.root_service.is_empty()));
+
+    let steps = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = steps.clone();
+    let made = storage.rebuild(Table::Edges, move |step| seen.lock().push(step)).await.unwrap();
+    assert_eq!(made, merged.len() as u64);
+    assert_eq!(stored_edges(&storage).await, merged);
+    assert!(steps.lock().last().is_some_and(|step| step.through == step.last && step.rows == made));
+    assert_eq!(storage.rebuild(Table::TraceSummaries, |_| ()).await.unwrap(), 60);
+    let again = stored_summaries(&storage).await;
+    // A trace that was cut by a flush had orphans in its parts; made at once it has none.
+    let without_orphans = |mut all: Vec<crate::TraceSummary>| {
+        all.iter_mut().for_each(|summary| summary.orphans = 0);
+        all
+    };
+    assert_eq!(without_orphans(again.clone()), without_orphans(summaries));
+    assert!(again.iter().all(|summary| summary.orphans == 0));
+    let error = storage.rebuild(Table::Spans, |_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("spans"), "{error}");
+
+    // Rows that come after a rebuild are derived as before it.
+    storage.append(Batch::Spans((240..260).map(span).collect())).await.unwrap();
+    assert!(storage.edges(TimeRange::ALL).await.unwrap().len() >= answer.len());
+    storage.close().await.unwrap();
+    drop(storage);
+    let storage = Storage::open(config(dir.path())).await.unwrap();
+    assert_eq!(stored_summaries(&storage).await.len(), 65);
+}

@@ -11,7 +11,6 @@ use pharos_model::{
 use super::Groups;
 use crate::{
     columns::{Column, Row, field, from_batch},
-    head::HeadSamples,
     series_index::SeriesIndex,
 };
 
@@ -87,6 +86,13 @@ impl EdgeSums {
                 sketch.insert_micros(micros);
             }
         }
+    }
+
+    /// Takes the rows of the buckets before `end` out.
+    pub(crate) fn take_before(&mut self, end: UnixNanos) -> Vec<Edge> {
+        let edges = self.edges(TimeRange::new(UnixNanos::MIN, end)).collect();
+        self.sums.retain(|(bucket, ..), _| *bucket >= end);
+        edges
     }
 
     pub(crate) fn edges(&self, range: TimeRange) -> impl Iterator<Item = Edge> {
@@ -178,12 +184,16 @@ struct MetricSum {
     bounds: Vec<(f64, CounterPart)>,
 }
 
-/// The edge rows of the head's samples.
-pub(crate) fn metric_edges(samples: &HeadSamples, index: &SeriesIndex, range: TimeRange) -> Vec<Edge> {
+/// The edge rows of samples, which come by series, each in the order of time.
+pub(crate) fn metric_edges<'a>(
+    samples: impl Iterator<Item = (SeriesId, &'a [i64], &'a [f64])>,
+    index: &SeriesIndex,
+    range: TimeRange,
+) -> Vec<Edge> {
     let mut sums: HashMap<(UnixNanos, SeriesId, EdgeMeasure), (Arc<EdgeKey>, MetricSum)> = HashMap::new();
-    for (id, series) in samples.iter() {
+    for (id, times_ms, values) in samples {
         let Some(role) = index.get(id).and_then(|entry| entry.edge.as_ref()) else { continue };
-        for (time_ms, value) in series.times_ms.iter().zip(&series.values) {
+        for (time_ms, value) in times_ms.iter().zip(values) {
             let sample = Sample { time_ms: *time_ms, value: *value };
             let bucket = UnixNanos::from_millis(*time_ms).floor_to(EDGE_BUCKET_NS);
             if !counts_for_edges(&sample) || !bucket_overlaps(bucket, range) {

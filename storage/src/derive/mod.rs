@@ -6,4 +6,4 @@ mod traces;
 
 pub(crate) use edges::{EdgeSums, bucket_overlaps, merge_edges, metric_edges};
 pub(crate) use groups::Groups;
-pub(crate) use traces::summarise;
+pub(crate) use traces::{TRACE_GAP_NS, TraceSums, summarise};

@@ -46,21 +46,60 @@ impl Row for Outline {
 #[derive(Default)]
 struct Trace {
     summary: TraceSummary,
+    /// Start of the newest span.
+    newest: UnixNanos,
     span_ids: HashSet<SpanId>,
     parents: Vec<SpanId>,
 }
 
+/// Spans of one trace come in over a short time, and start near each other. Where they do not, the trace has several
+/// rows.
+pub(crate) const TRACE_GAP_NS: i64 = 60_000_000_000;
+
+/// A trace that goes on for longer than this has several rows.
+const LONG_TRACE_NS: i64 = 3_600_000_000_000;
+
+/// Summaries under construction.
+#[derive(Default)]
+pub(crate) struct TraceSums {
+    traces: HashMap<TraceId, Trace>,
+}
+
+impl TraceSums {
+    /// What is needed of the table `spans`.
+    pub(crate) fn columns() -> impl Iterator<Item = &'static str> {
+        Outline::COLUMNS.iter().map(|column| column.name)
+    }
+
+    pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        for span in from_batch::<Outline>(batch)? {
+            self.traces.entry(span.trace_id).or_default().add(span);
+        }
+        Ok(())
+    }
+
+    /// The summaries to which no span that starts at `now` or later belongs, by start. What is given back later
+    /// starts later.
+    pub(crate) fn take_before(&mut self, now: UnixNanos) -> Vec<TraceSummary> {
+        let is_open = |trace: &Trace| {
+            trace.newest > now.plus_nanos(-TRACE_GAP_NS)
+                && trace.summary.start > now.plus_nanos(-LONG_TRACE_NS)
+                && now != UnixNanos::MAX
+        };
+        let open_since = self.traces.values().filter(|trace| is_open(trace)).map(|trace| trace.summary.start);
+        let open_since = open_since.min().unwrap_or(UnixNanos::MAX);
+        let complete = self.traces.extract_if(|_, trace| trace.summary.start < open_since);
+        let mut summaries: Vec<TraceSummary> = complete.map(|(_, trace)| trace.finish()).collect();
+        summaries.sort_by_key(|summary| (summary.start, summary.trace_id));
+        summaries
+    }
+}
+
 /// A row for each trace that has spans in these batches of the table `spans`, by start.
 pub(crate) fn summarise(batches: &[RecordBatch]) -> Result<Vec<TraceSummary>, ArrowError> {
-    let mut traces: HashMap<TraceId, Trace> = HashMap::new();
-    for batch in batches {
-        for span in from_batch::<Outline>(batch)? {
-            traces.entry(span.trace_id).or_default().add(span);
-        }
-    }
-    let mut summaries: Vec<TraceSummary> = traces.into_values().map(Trace::finish).collect();
-    summaries.sort_by_key(|summary| (summary.start, summary.trace_id));
-    Ok(summaries)
+    let mut traces = TraceSums::default();
+    batches.iter().try_for_each(|batch| traces.add(batch))?;
+    Ok(traces.take_before(UnixNanos::MAX))
 }
 
 impl Trace {
@@ -72,6 +111,7 @@ impl Trace {
         }
         summary.start = summary.start.min(span.start);
         summary.end = summary.end.max(end);
+        self.newest = self.newest.max(span.start);
         summary.spans += 1;
         summary.errors += i64::from(span.error);
         self.span_ids.insert(span.span_id);

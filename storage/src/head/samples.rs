@@ -65,8 +65,8 @@ impl HeadSamples {
         self.series.get(&id)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SeriesId, &HeadSeries)> {
-        self.series.iter().map(|(id, series)| (*id, series))
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (SeriesId, &[i64], &[f64])> {
+        self.series.iter().map(|(id, series)| (*id, &*series.times_ms, &*series.values))
     }
 
     pub(crate) fn has(&self, id: SeriesId, time_ms: i64) -> bool {
@@ -108,12 +108,12 @@ impl HeadSamples {
         if let Some(columns) = &*known {
             return Ok(vec![columns.clone()]);
         }
-        let columns = self.columns()?;
+        let columns = self.batch()?;
         *known = Some(columns.clone());
         Ok(vec![columns])
     }
 
-    fn columns(&self) -> Result<RecordBatch, StorageError> {
+    fn batch(&self) -> Result<RecordBatch, StorageError> {
         let mut order: Vec<(&SeriesId, &HeadSeries)> = self.series.iter().collect();
         order.sort_unstable_by(|(left_id, left), (right_id, right)| {
             (&left.metric, left_id.to_i64()).cmp(&(&right.metric, right_id.to_i64()))

@@ -92,7 +92,7 @@ impl Unflushed {
         Ok(match table {
             Table::Edges => Unflushed::Edges {
                 of_samples: generations()
-                    .flat_map(|generation| metric_edges(&generation.samples, index, range))
+                    .flat_map(|generation| metric_edges(generation.samples.columns(), index, range))
                     .collect(),
                 of_rows: generations().map(Generation::rows_of_edges).collect(),
             },

@@ -4,8 +4,8 @@ use pharos_model::{TraceId, UnixNanos};
 
 use crate::columns::{Cell, Column, Kind, Row, field};
 
-/// What one file (or the head) knows of a trace. A trace whose spans came in over a longer time has several rows:
-/// sum the counts, take the least start and the greatest end, and the root from the row that has one.
+/// What is known of a trace. One whose spans came in with several flushes has several rows until a merge of files
+/// joins them ([`TraceSummary::join`]).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TraceSummary {
     pub trace_id: TraceId,
@@ -18,8 +18,33 @@ pub struct TraceSummary {
     pub services: Vec<ServiceCount>,
     pub spans: i64,
     pub errors: i64,
-    /// Spans whose parent is not among these spans.
+    /// Spans whose parent is not among these spans. Rows that were joined did not know each other's spans, so theirs
+    /// may be too many, never too few.
     pub orphans: i64,
+}
+
+impl TraceSummary {
+    /// Adds what another row knows of the same trace.
+    pub fn join(&mut self, other: TraceSummary) {
+        self.start = self.start.min(other.start);
+        self.end = self.end.max(other.end);
+        if self.root_service.is_empty() && self.root_name.is_empty() {
+            (self.root_service, self.root_name) = (other.root_service, other.root_name);
+        }
+        self.spans += other.spans;
+        self.errors += other.errors;
+        self.orphans += other.orphans;
+        for service in other.services {
+            match self.services.iter_mut().find(|known| known.name == service.name) {
+                Some(known) => {
+                    known.spans += service.spans;
+                    known.errors += service.errors;
+                }
+                None => self.services.push(service),
+            }
+        }
+        self.services.sort_by(|left, right| left.name.cmp(&right.name));
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
