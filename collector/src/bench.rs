@@ -101,6 +101,9 @@ impl Stored {
                 let value = if is_stale(sample.value) { "stale".into() } else { sample.value.to_string() };
                 lines.push(format!("{} {value} @{}", series.labels, sample.time_ms));
             }
+            for sample in &series.histograms {
+                lines.push(format!("{} {} @{}", series.labels, sample.histogram, sample.time_ms));
+            }
         }
         lines.sort();
         lines

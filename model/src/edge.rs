@@ -87,6 +87,10 @@ impl EdgeMeasure {
         Some(match name {
             "istio_requests_total" => (EdgeMeasure::Requests, false),
             "istio_request_duration_milliseconds_sum" => (EdgeMeasure::DurationMs, false),
+            // Native histograms, which have no series for their parts.
+            "istio_request_duration_milliseconds" => (EdgeMeasure::DurationMs, false),
+            "istio_request_bytes" => (EdgeMeasure::RequestBytes, false),
+            "istio_response_bytes" => (EdgeMeasure::ResponseBytes, false),
             "istio_request_duration_milliseconds_bucket" => (EdgeMeasure::DurationMs, true),
             "istio_request_bytes_sum" => (EdgeMeasure::RequestBytes, false),
             "istio_response_bytes_sum" => (EdgeMeasure::ResponseBytes, false),
@@ -102,7 +106,7 @@ impl EdgeMeasure {
 }
 
 /// The metrics whose series [`edge_of_series`] knows.
-pub const EDGE_METRICS: [&str; 11] = [
+pub const EDGE_METRICS: [&str; 14] = [
     "istio_requests_total",
     "istio_request_duration_milliseconds_sum",
     "istio_request_duration_milliseconds_bucket",
@@ -114,6 +118,9 @@ pub const EDGE_METRICS: [&str; 11] = [
     "istio_tcp_received_bytes_total",
     "istio_tcp_connections_opened_total",
     "istio_tcp_connections_closed_total",
+    "istio_request_duration_milliseconds",
+    "istio_request_bytes",
+    "istio_response_bytes",
 ];
 
 /// What tells one edge row from another within a bucket. Text is empty where the source has no such field; labels

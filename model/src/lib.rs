@@ -16,6 +16,7 @@ mod label_matcher;
 mod labels;
 mod log;
 mod mesh_object;
+mod native_histogram;
 mod response_flags;
 mod sample;
 mod sketch;
@@ -35,6 +36,10 @@ pub use label_matcher::{LabelMatcher, MatchOp};
 pub use labels::{Labels, METRIC_NAME, SeriesId};
 pub use log::{LogRecord, Severity};
 pub use mesh_object::MeshObject;
+pub use native_histogram::{
+    BucketSpan, HistogramError, HistogramSample, NativeHistogram, ResetHint, buckets_of_spans,
+    counts_of_deltas, spans_of_buckets,
+};
 pub use response_flags::{ResponseFlag, ResponseFlags};
 pub use sample::{
     Exemplar, MetricKind, MetricMetadata, STALE_NAN_BITS, Sample, TimeSeries, is_stale, stale_nan,

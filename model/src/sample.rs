@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Labels;
+use crate::{HistogramSample, Labels};
 
 /// The bits of Prometheus' staleness marker: a NaN that says "this series ended here".
 /// `prometheus/model/value/value.go`, `StaleNaN`.
@@ -74,6 +74,8 @@ pub struct MetricMetadata {
 pub struct TimeSeries {
     pub labels: Labels,
     pub samples: Vec<Sample>,
+    /// Native histograms; a time has either a sample or one of these.
+    pub histograms: Vec<HistogramSample>,
     pub exemplars: Vec<Exemplar>,
     /// Of the family that the series belongs to, where the source sends it along.
     pub metadata: Option<MetricMetadata>,

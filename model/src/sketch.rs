@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use crate::NativeHistogram;
+
 /// Relative error of a quantile: two neighbouring bins differ by (1 + a) / (1 - a).
 const RELATIVE_ACCURACY: f64 = 0.01;
 
@@ -124,6 +126,21 @@ pub struct HistogramPart {
 }
 
 impl HistogramPart {
+    /// Of one sample of a native histogram of milliseconds. Exponential ones are told of by the same bounds whatever
+    /// buckets they have: four for each power of two, from a quarter of a millisecond to more than an hour.
+    pub fn of_native(histogram: &NativeHistogram) -> HistogramPart {
+        let mut bounds = match histogram.uses_custom_buckets() {
+            true => histogram.custom_bounds.clone(),
+            false => (-8..=88).map(|quarter| (f64::from(quarter) / 4.0).exp2()).collect(),
+        };
+        bounds.push(f64::INFINITY);
+        let up_to = |bound: &f64| {
+            if bound.is_infinite() { histogram.count } else { histogram.count_up_to(*bound) }
+        };
+        let counts: Vec<f64> = bounds.iter().map(up_to).collect();
+        HistogramPart { increase: vec![0.0; bounds.len()], first: counts.clone(), last: counts, bounds }
+    }
+
     /// Adds the part that follows in time, with the step between the two. If the bounds differ, the histogram was
     /// reconfigured: the later part alone stays, since the two cannot be added.
     pub fn join(&mut self, next: &HistogramPart) {

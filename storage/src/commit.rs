@@ -19,8 +19,8 @@ use crate::{
     columns::{Row, to_batch},
     head::Generation,
     identity::{self, Identity, RecentIdentities},
-    rows::{ExemplarRow, SampleRow, SeriesRow},
-    series_index::Staged,
+    rows::{ExemplarRow, HistogramRow, SampleRow, SeriesRow},
+    series_index::{SeriesIndex, Staged},
     shared::Shared,
     wal::{self, Segment},
 };
@@ -61,6 +61,7 @@ pub(crate) struct Rows {
     pub(crate) logs: Vec<LogRecord>,
     pub(crate) series: Vec<SeriesRow>,
     pub(crate) samples: Vec<SampleRow>,
+    pub(crate) histograms: Vec<HistogramRow>,
     pub(crate) exemplars: Vec<ExemplarRow>,
     pub(crate) mesh_config: Vec<MeshObject>,
 }
@@ -78,6 +79,7 @@ impl Columns {
     fn of(rows: &Rows) -> Result<Columns, StorageError> {
         let mut columns = Columns::default();
         columns.add(Table::Series, &rows.series)?;
+        columns.add(Table::Histograms, &rows.histograms)?;
         columns.add(Table::Exemplars, &rows.exemplars)?;
         columns.add(Table::Spans, &rows.spans)?;
         columns.add(Table::AccessLogs, &rows.access_logs)?;
@@ -233,22 +235,24 @@ impl Committer {
         for series in all.iter_mut() {
             let id = series.labels.series_id();
             if index.get(id).is_none() && index.len() >= self.shared.config.max_series {
-                refused += series.samples.len() + series.exemplars.len();
+                refused += series.samples.len() + series.histograms.len() + series.exemplars.len();
                 series.samples.clear();
+                series.histograms.clear();
                 series.exemplars.clear();
                 continue;
             }
             if let Some(metadata) = &series.metadata {
                 index.set_metadata(metadata);
             }
-            series.samples.retain(|sample| {
-                if !in_range(sample.time_ms) {
+            // Whether there is no sample of the series at that time yet.
+            let mut is_new = |index: &mut SeriesIndex, time_ms: i64| {
+                if !in_range(time_ms) {
                     refused += 1;
                     return false;
                 }
-                if !index.has_day(id, sample.time_ms) {
+                if !index.has_day(id, time_ms) {
                     let row = SeriesRow {
-                        first_ms: sample.time_ms,
+                        first_ms: time_ms,
                         series: id,
                         labels: index
                             .get(id)
@@ -258,11 +262,14 @@ impl Committer {
                     index.insert(&row);
                     rows.series.push(row);
                 }
-                let new = match index.stage(id, sample.time_ms) {
+                match index.stage(id, time_ms) {
                     Staged::New => true,
-                    Staged::Late => !state.head_has_sample(id, sample.time_ms),
+                    Staged::Late => !state.head_has_sample(id, time_ms),
                     Staged::Known => false,
-                };
+                }
+            };
+            series.samples.retain(|sample| {
+                let new = is_new(&mut index, sample.time_ms);
                 if new && let Some(entry) = index.get(id) {
                     let metric = entry.metric.clone();
                     rows.samples.push(SampleRow {
@@ -271,6 +278,14 @@ impl Committer {
                         time_ms: sample.time_ms,
                         value: sample.value,
                     });
+                }
+                new
+            });
+            series.histograms.retain(|sample| {
+                let new = is_new(&mut index, sample.time_ms);
+                if new && let Some(metric) = index.get(id).map(|entry| entry.metric.clone()) {
+                    index.add_histogram_metric(&metric);
+                    rows.histograms.push(HistogramRow::new(metric, id, sample.clone()));
                 }
                 new
             });
@@ -288,7 +303,9 @@ impl Committer {
                 exemplar: exemplar.clone(),
             }));
         }
-        all.retain(|series| !series.samples.is_empty() || !series.exemplars.is_empty());
+        all.retain(|series| {
+            !series.samples.is_empty() || !series.histograms.is_empty() || !series.exemplars.is_empty()
+        });
         refused
     }
 
@@ -329,6 +346,9 @@ impl Committer {
     fn unstage(&self, rows: &Rows) {
         let mut index = self.shared.index.write();
         for row in &rows.samples {
+            index.unstage(row.series, row.time_ms);
+        }
+        for row in &rows.histograms {
             index.unstage(row.series, row.time_ms);
         }
         for row in &rows.series {

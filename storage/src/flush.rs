@@ -168,7 +168,12 @@ fn table_rows(
 ) -> Result<Vec<RecordBatch>, StorageError> {
     match table {
         Table::Edges => {
-            let mut edges = metric_edges(generation.samples.columns(), &shared.index.read(), TimeRange::ALL);
+            let mut edges = metric_edges(
+                generation.samples.columns(),
+                generation.histograms.iter(),
+                &shared.index.read(),
+                TimeRange::ALL,
+            );
             edges.extend(generation.rows_of_edges().edges(TimeRange::ALL)?);
             Ok(if edges.is_empty() { Vec::new() } else { vec![to_batch(&edges)?] })
         }

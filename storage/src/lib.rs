@@ -40,7 +40,7 @@ pub use commit::Appended;
 pub use config::{Durability, StorageConfig};
 pub use decode::{access_logs_of, edges_of, logs_of, mesh_objects_of, spans_of, trace_summaries_of};
 pub use error::{AppendError, StorageError};
-pub use read::{DataFile, Scan, ScanValue, SeriesColumns, TableSnapshot};
+pub use read::{DataFile, Scan, ScanValue, SeriesColumns, SeriesHistograms, TableSnapshot};
 pub use rebuild::RebuildProgress;
 pub use rows::{ServiceCount, TraceSummary};
 pub use stats::{StorageStats, TableStats};

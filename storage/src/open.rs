@@ -24,7 +24,7 @@ use crate::{
     head::Generation,
     identity::{self, RecentIdentities},
     read::FooterCache,
-    rows::{SampleRow, SeriesRow},
+    rows::{HistogramRow, SampleRow, SeriesRow},
     series_index::SeriesIndex,
     shared::{Flushed, Shared, State, TableFiles},
     table_log::{DeltaLog, TableLog},
@@ -91,6 +91,7 @@ pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<O
     let mut identities = RecentIdentities::default();
     recall_spans(&shared, &mut identities).await?;
     recall_samples(&shared).await?;
+    recall_histograms(&shared).await?;
 
     let of_replay = shared.clone();
     let committer = blocking(move || {
@@ -174,6 +175,29 @@ async fn recall_samples(shared: &Shared) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Which metrics have native histograms, and the times of those that may be sent again.
+async fn recall_histograms(shared: &Shared) -> Result<(), StorageError> {
+    let mut snapshot = TableSnapshot::take(shared, Table::Histograms, TimeRange::ALL)?;
+    snapshot.head.clear();
+    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(["metric"])).await?;
+    let mut metrics: HashSet<Arc<str>> = HashSet::new();
+    while let Some(batch) = batches.try_next().await? {
+        metrics.extend(from_batch::<HistogramRow>(&batch)?.into_iter().map(|row| row.metric));
+    }
+    let snapshot = recent_files(shared, Table::Histograms)?;
+    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(["time", "series"])).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let rows = from_batch::<HistogramRow>(&batch)?;
+        let mut index = shared.index.write();
+        for row in rows {
+            index.recall(row.series, row.time_ms);
+        }
+    }
+    let mut index = shared.index.write();
+    metrics.iter().for_each(|metric| index.add_histogram_metric(metric));
+    Ok(())
+}
+
 /// Puts the WAL's rows into the head, a sealed generation for each segment.
 fn take_in(
     shared: &Shared,
@@ -202,6 +226,12 @@ fn take_in(
             });
             for row in &columns.samples {
                 index.recall(row.series, row.time_ms);
+            }
+            for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Histograms) {
+                for row in from_batch::<HistogramRow>(batch)? {
+                    index.add_histogram_metric(&row.metric);
+                    index.recall(row.series, row.time_ms);
+                }
             }
             drop(index);
             for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Spans) {

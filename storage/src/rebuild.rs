@@ -7,7 +7,7 @@ use std::{
 
 use futures::TryStreamExt;
 use hashbrown::HashMap;
-use pharos_model::{EDGE_METRICS, Edge, SeriesId, TimeRange, UnixNanos};
+use pharos_model::{EDGE_METRICS, Edge, NativeHistogram, SeriesId, TimeRange, UnixNanos};
 
 use crate::{
     DataFile, Scan, ScanValue, StorageError, Table, TableSnapshot,
@@ -16,7 +16,7 @@ use crate::{
     derive::{EdgeSums, TraceSums, merge_edges, metric_edges},
     flush::off_thread,
     parquet_file::{COMPACT_LEVEL, FileWriter, sorted_by_day},
-    rows::{SampleRow, TraceSummary},
+    rows::{HistogramRow, SampleRow, TraceSummary},
     shared::Shared,
     table_log::Change,
 };
@@ -141,6 +141,7 @@ struct Edges {
     spans: TableSnapshot,
     access_logs: TableSnapshot,
     samples: TableSnapshot,
+    histograms: TableSnapshot,
     sums: EdgeSums,
     of_metrics: Vec<Edge>,
 }
@@ -151,6 +152,7 @@ impl Edges {
             spans: stored(shared, Table::Spans)?,
             access_logs: stored(shared, Table::AccessLogs)?,
             samples: stored(shared, Table::Samples)?,
+            histograms: stored(shared, Table::Histograms)?,
             sums: EdgeSums::default(),
             of_metrics: Vec::new(),
         })
@@ -182,12 +184,32 @@ impl Edges {
     }
 }
 
+impl Edges {
+    /// Of the series that make edges, by series and time.
+    async fn histograms(
+        &self,
+        window: TimeRange,
+    ) -> Result<BTreeMap<(SeriesId, i64), Arc<NativeHistogram>>, StorageError> {
+        let mut found = BTreeMap::new();
+        for metric in EDGE_METRICS {
+            let scan = Scan::new(window).equal("metric", ScanValue::Text(metric.to_string()));
+            let mut batches = self.histograms.read(&scan).await?;
+            while let Some(batch) = batches.try_next().await? {
+                for row in from_batch::<HistogramRow>(&batch)? {
+                    found.insert((row.series, row.time_ms), row.histogram);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl Rebuild for Edges {
     const TABLE: Table = Table::Edges;
     type Row = Edge;
 
     fn files(&self) -> Vec<Arc<DataFile>> {
-        [&self.spans, &self.access_logs, &self.samples]
+        [&self.spans, &self.access_logs, &self.samples, &self.histograms]
             .iter()
             .flat_map(|table| table.files.iter().cloned())
             .collect()
@@ -204,7 +226,10 @@ impl Rebuild for Edges {
         }
         let samples = self.samples(window).await?;
         let series = samples.iter().map(|(id, (times_ms, values))| (*id, &**times_ms, &**values));
-        self.of_metrics.extend(metric_edges(series, &shared.index.read(), TimeRange::ALL));
+        let histograms = self.histograms(window).await?;
+        let histograms =
+            histograms.iter().map(|((series, time_ms), histogram)| (*series, *time_ms, &**histogram));
+        self.of_metrics.extend(metric_edges(series, histograms, &shared.index.read(), TimeRange::ALL));
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use pharos_model::{
     EdgeKey, EdgeMeasure, Exemplar, LabelMatcher, Labels, MatchOp, MetricMetadata, SeriesId, TimeRange,
     edge_of_series,
@@ -82,6 +82,8 @@ pub(crate) struct SeriesIndex {
     /// Label name, then value, then the series that have it, in ascending order.
     postings: HashMap<String, BTreeMap<String, Vec<Ordinal>>>,
     metrics: HashMap<Arc<str>, ()>,
+    /// Names of the metrics that have native histograms.
+    histogram_metrics: HashSet<Arc<str>>,
     edge_keys: HashMap<SeriesId, Arc<EdgeKey>>,
     metadata: BTreeMap<String, MetricMetadata>,
 }
@@ -155,6 +157,7 @@ impl SeriesIndex {
     pub(crate) fn forget_before(&mut self, time_ms: i64) {
         let old = std::mem::take(self);
         self.metadata = old.metadata;
+        self.histogram_metrics = old.histogram_metrics;
         for entry in old.entries.into_iter().filter(|entry| entry.last_ms >= time_ms) {
             self.metrics.insert(entry.metric.clone(), ());
             if let Some(role) = &entry.edge {
@@ -202,6 +205,18 @@ impl SeriesIndex {
     pub(crate) fn is_new_exemplar(&mut self, id: SeriesId, exemplar: &Exemplar) -> bool {
         let this = Some((exemplar.time_ms, exemplar.value.to_bits()));
         self.get_mut(id).is_none_or(|entry| std::mem::replace(&mut entry.exemplar, this) != this)
+    }
+
+    pub(crate) fn add_histogram_metric(&mut self, metric: &Arc<str>) {
+        if !self.histogram_metrics.contains(metric) {
+            self.histogram_metrics.insert(metric.clone());
+        }
+    }
+
+    /// Whether the series may have native histograms.
+    pub(crate) fn may_have_histograms(&self, id: SeriesId) -> bool {
+        !self.histogram_metrics.is_empty()
+            && self.get(id).is_some_and(|entry| self.histogram_metrics.contains(&entry.metric))
     }
 
     /// Takes note of a sample that is stored.

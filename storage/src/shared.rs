@@ -99,6 +99,8 @@ impl State {
     pub(crate) fn head_has_sample(&self, id: SeriesId, time_ms: i64) -> bool {
         self.sealed.iter().any(|generation| generation.samples.has(id, time_ms))
             || self.open.samples.has(id, time_ms)
+            || self.sealed.iter().any(|generation| generation.histograms.has(id, time_ms))
+            || self.open.histograms.has(id, time_ms)
     }
 }
 

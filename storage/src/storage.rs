@@ -14,14 +14,14 @@ use tokio::{
 };
 
 use crate::{
-    AppendError, Appended, Batch, Scan, SeriesColumns, StorageConfig, StorageError, StorageStats, Table,
-    TableSnapshot,
+    AppendError, Appended, Batch, Scan, SeriesColumns, SeriesHistograms, StorageConfig, StorageError,
+    StorageStats, Table, TableSnapshot,
     columns::from_batch,
     commit::Command,
     compact::{self, Compactor},
     disk::{Disk, LocalDisk},
     open::{Opened, open},
-    read::read_samples,
+    read::{read_histograms, read_samples},
     rebuild::RebuildProgress,
     rows::ExemplarRow,
     shared::Shared,
@@ -169,6 +169,17 @@ impl Storage {
         read_samples(&self.shared, ids, first_ms, last_ms).await
     }
 
+    /// The native histograms of those of the series that have any between the two times, both inclusive; staleness
+    /// markers are among them.
+    pub async fn read_histograms(
+        &self,
+        ids: &[SeriesId],
+        first_ms: i64,
+        last_ms: i64,
+    ) -> Result<Vec<SeriesHistograms>, StorageError> {
+        read_histograms(&self.shared, ids, first_ms, last_ms).await
+    }
+
     /// The exemplars of the series that fulfil the matchers, by series; each list in ascending time.
     pub async fn exemplars(
         &self,
@@ -287,5 +298,7 @@ impl Storage {
     }
 }
 
+#[cfg(test)]
+mod histogram_tests;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use pharos_model::{AccessLog, Edge, LogRecord, MeshObject, Span, TimeSeries};
 
 use crate::{
     columns::schema_of,
-    rows::{ExemplarRow, SampleRow, SeriesRow, TraceSummary},
+    rows::{ExemplarRow, HistogramRow, SampleRow, SeriesRow, TraceSummary},
 };
 
 /// The tables, all columnar and partitioned by UTC date. Every one has a column `time`.
@@ -21,6 +21,8 @@ pub enum Table {
     /// One row per series and UTC day on which it had samples.
     Series,
     Samples,
+    /// Native histograms.
+    Histograms,
     Exemplars,
     MeshConfig,
     /// Derived from samples, access logs and spans.
@@ -30,12 +32,13 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Spans,
         Table::AccessLogs,
         Table::Logs,
         Table::Series,
         Table::Samples,
+        Table::Histograms,
         Table::Exemplars,
         Table::MeshConfig,
         Table::Edges,
@@ -50,6 +53,7 @@ impl Table {
             Table::Logs => "logs",
             Table::Series => "series",
             Table::Samples => "samples",
+            Table::Histograms => "histograms",
             Table::Exemplars => "exemplars",
             Table::MeshConfig => "mesh_config",
             Table::Edges => "edges",
@@ -64,13 +68,14 @@ impl Table {
     /// Columns of the rows in files and in the head. All are nullable; text that repeats is
     /// `Dictionary(Int32, Utf8)`, times are `Timestamp(Microsecond, "UTC")`.
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 9]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; Table::ALL.len()]> = LazyLock::new(|| {
             Table::ALL.map(|table| match table {
                 Table::Spans => schema_of::<Span>(),
                 Table::AccessLogs => schema_of::<AccessLog>(),
                 Table::Logs => schema_of::<LogRecord>(),
                 Table::Series => schema_of::<SeriesRow>(),
                 Table::Samples => schema_of::<SampleRow>(),
+                Table::Histograms => schema_of::<HistogramRow>(),
                 Table::Exemplars => schema_of::<ExemplarRow>(),
                 Table::MeshConfig => schema_of::<MeshObject>(),
                 Table::Edges => schema_of::<Edge>(),
@@ -85,6 +90,11 @@ impl Table {
         matches!(self, Table::Edges | Table::TraceSummaries)
     }
 
+    /// Whether a series has one row at a time, so that a second one was sent again.
+    pub(crate) fn is_by_series_and_time(self) -> bool {
+        matches!(self, Table::Samples | Table::Histograms)
+    }
+
     pub(crate) fn index(self) -> usize {
         self as usize
     }
@@ -96,7 +106,7 @@ impl Table {
             Table::AccessLogs => (true, &["destination_service", "time", "time_nanos_rem"]),
             Table::Logs => (true, &["service", "time", "time_nanos_rem"]),
             Table::Series => (false, &["metric", "series", "time"]),
-            Table::Samples | Table::Exemplars => (false, &["metric", "series", "time"]),
+            Table::Samples | Table::Histograms | Table::Exemplars => (false, &["metric", "series", "time"]),
             Table::MeshConfig => (false, &["kind", "namespace", "name", "time"]),
             Table::Edges => (false, &["time", "origin", "source_workload", "destination_workload"]),
             Table::TraceSummaries => (false, &["time"]),
@@ -110,7 +120,7 @@ impl Table {
             Table::Spans => &["trace_id", "request_id"],
             Table::AccessLogs => &["trace_id", "request_id"],
             Table::Logs | Table::Exemplars | Table::TraceSummaries => &["trace_id"],
-            Table::Series | Table::Samples => &["series"],
+            Table::Series | Table::Samples | Table::Histograms => &["series"],
             Table::MeshConfig | Table::Edges => &[],
         }
     }
@@ -151,15 +161,16 @@ pub enum Batch {
 }
 
 impl Batch {
-    /// Rows; for samples, single values.
+    /// Rows; for samples, single values and exemplars.
     pub fn len(&self) -> usize {
         match self {
             Batch::Spans(rows) => rows.len(),
             Batch::AccessLogs(rows) => rows.len(),
             Batch::Logs(rows) => rows.len(),
-            Batch::Samples(series) => {
-                series.iter().map(|series| series.samples.len() + series.exemplars.len()).sum()
-            }
+            Batch::Samples(series) => series
+                .iter()
+                .map(|series| series.samples.len() + series.histograms.len() + series.exemplars.len())
+                .sum(),
             Batch::MeshConfig(rows) => rows.len(),
         }
     }

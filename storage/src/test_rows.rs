@@ -169,6 +169,7 @@ pub(crate) fn counter(pod: &str, samples: std::ops::Range<i64>) -> TimeSeries {
             help: "requests".to_string(),
             unit: String::new(),
         }),
+        ..TimeSeries::default()
     }
 }
 

@@ -113,7 +113,14 @@ impl Weight for MeshObject {
 impl Weight for TimeSeries {
     fn weight(&self) -> usize {
         let labels: usize = self.labels.iter().map(|(name, value)| 48 + text(name) + text(value)).sum();
-        labels + self.samples.len() * 16 + self.exemplars.len() * 200
+        labels
+            + self.samples.len() * 16
+            + self
+                .histograms
+                .iter()
+                .map(|sample| crate::head::histogram_weight(&sample.histogram))
+                .sum::<usize>()
+            + self.exemplars.len() * 200
     }
 }
 

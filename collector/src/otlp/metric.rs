@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pharos_model::{
-    Attributes, Exemplar, Labels, METRIC_NAME, MetricKind, MetricMetadata, Sample, SpanId, TimeSeries,
-    TraceId, UnixNanos, stale_nan,
+    Attributes, BucketSpan, Exemplar, HistogramSample, Labels, METRIC_NAME, MetricKind, MetricMetadata,
+    NativeHistogram, Sample, SpanId, TimeSeries, TraceId, UnixNanos, buckets_of_spans, stale_nan,
 };
 use pharos_proto::otlp::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock::{check_sample, latest_sample_ms},
     exposition::openmetrics_float,
-    histogram::{ExponentialSide, Histogram},
+    histogram::Histogram,
     intake::Normalised,
 };
 
@@ -76,6 +76,9 @@ struct Writer<'a> {
     latest_ms: i64,
     deltas: &'a mut Accumulator,
 }
+
+/// OpenTelemetry's finest.
+const MAX_SCALE: i32 = 20;
 
 /// The parts that all kinds of data points share.
 struct Point {
@@ -168,6 +171,7 @@ impl Writer<'_> {
             samples: vec![Sample { time_ms: point.time_ms, value }],
             exemplars: otlp.exemplars.into_iter().filter_map(exemplar).collect(),
             metadata: Some(metadata.clone()),
+            ..TimeSeries::default()
         });
         Ok(())
     }
@@ -204,29 +208,28 @@ impl Writer<'_> {
         &mut self,
         metadata: &MetricMetadata,
         delta: bool,
-        otlp: ExponentialHistogramDataPoint,
+        mut otlp: ExponentialHistogramDataPoint,
     ) -> Result<(), String> {
-        let point = self.point(otlp.attributes, otlp.time_unix_nano, otlp.flags)?;
-        if !(-10..=20).contains(&otlp.scale) {
-            return Err(format!("scale {} lies outside of -10 to 20", otlp.scale));
-        }
-        let side = |buckets: Option<Buckets>| {
-            let buckets = buckets.unwrap_or_default();
-            ExponentialSide {
-                offset: buckets.offset,
-                counts: buckets.bucket_counts.into_iter().map(|count| count as f64).collect(),
-            }
+        let attributes = std::mem::take(&mut otlp.attributes);
+        let mut point = self.point(attributes, otlp.time_unix_nano, otlp.flags)?;
+        point.labels.set(METRIC_NAME, metadata.family.clone());
+        let histogram = match point.no_value {
+            true => NativeHistogram::stale(),
+            false => native(otlp.scale, &otlp)?,
         };
-        let buckets = Histogram::of_exponential(
-            otlp.scale,
-            otlp.zero_threshold,
-            otlp.zero_count as f64,
-            side(otlp.positive),
-            side(otlp.negative),
-        )
-        .buckets;
-        let histogram = Histogram { count: otlp.count as f64, sum: otlp.sum, buckets };
-        self.write_histogram(metadata, delta, point, histogram, otlp.exemplars)
+        let histogram = match delta && !point.no_value {
+            true => self.deltas.add_native(point.labels.series_id(), point.unix_nano, histogram)?,
+            false => histogram,
+        };
+        self.newest_ms = self.newest_ms.max(point.time_ms);
+        self.out.rows.push(TimeSeries {
+            labels: point.labels,
+            histograms: vec![HistogramSample { time_ms: point.time_ms, histogram }],
+            exemplars: otlp.exemplars.into_iter().filter_map(exemplar).collect(),
+            metadata: Some(metadata.clone()),
+            ..TimeSeries::default()
+        });
+        Ok(())
     }
 
     fn write_histogram(
@@ -240,7 +243,7 @@ impl Writer<'_> {
         if delta && !point.no_value {
             let mut id = point.labels.clone();
             id.set(METRIC_NAME, metadata.family.clone());
-            histogram = self.deltas.add(id.series_id(), point.unix_nano, &histogram)?.clone();
+            histogram = self.deltas.add(id.series_id(), point.unix_nano, &histogram)?;
         }
         let bounds = histogram.bounds();
         self.newest_ms = self.newest_ms.max(point.time_ms);
@@ -268,8 +271,8 @@ impl Writer<'_> {
             self.out.rows.push(TimeSeries {
                 labels,
                 samples: vec![Sample { time_ms: point.time_ms, value }],
-                exemplars: Vec::new(),
                 metadata: Some(metadata.clone()),
+                ..TimeSeries::default()
             });
         };
         push("_sum", None, otlp.sum);
@@ -310,13 +313,13 @@ impl Writer<'_> {
         self.out.rows.push(TimeSeries {
             labels,
             samples: vec![Sample { time_ms: self.newest_ms, value: 1.0 }],
-            exemplars: Vec::new(),
             metadata: Some(MetricMetadata {
                 family: "target_info".into(),
                 kind: MetricKind::Gauge,
                 help: "Target metadata".into(),
                 unit: String::new(),
             }),
+            ..TimeSeries::default()
         });
     }
 
@@ -329,6 +332,37 @@ impl Writer<'_> {
     fn reject(&mut self, metadata: &MetricMetadata, points: usize, fault: String) {
         self.out.rejected.add(points, || format!("metric {}: {fault}", metadata.family));
     }
+}
+
+/// OpenTelemetry's bucket `i` begins where Prometheus' does that ends.
+fn native(scale: i32, otlp: &ExponentialHistogramDataPoint) -> Result<NativeHistogram, String> {
+    if scale < *NativeHistogram::SCHEMAS.start() || scale > MAX_SCALE {
+        return Err(format!(
+            "scale {scale} lies outside of {} to {MAX_SCALE}",
+            NativeHistogram::SCHEMAS.start()
+        ));
+    }
+    let side = |buckets: &Option<Buckets>| {
+        let Some(buckets) = buckets else { return Ok(Vec::new()) };
+        let offset = buckets.offset.checked_add(1).ok_or("a bucket offset is out of range")?;
+        let length = u32::try_from(buckets.bucket_counts.len()).unwrap_or(u32::MAX);
+        let counts = buckets.bucket_counts.iter().map(|count| *count as f64);
+        buckets_of_spans([BucketSpan { offset, length }], counts).map_err(|error| error.to_string())
+    };
+    let mut histogram = NativeHistogram {
+        schema: scale,
+        // None at all is not possible; Prometheus takes this one.
+        zero_threshold: if otlp.zero_threshold > 0.0 { otlp.zero_threshold } else { 1e-128 },
+        zero_count: otlp.zero_count as f64,
+        count: otlp.count as f64,
+        sum: otlp.sum.unwrap_or_default(),
+        positive: side(&otlp.positive)?,
+        negative: side(&otlp.negative)?,
+        ..NativeHistogram::default()
+    };
+    // The data model does not ask for a count that is the sum of the buckets.
+    histogram = histogram.checked(false).map_err(|error| error.to_string())?;
+    Ok(histogram)
 }
 
 fn delta(temporality: i32) -> Result<bool, String> {

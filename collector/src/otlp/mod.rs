@@ -80,7 +80,7 @@ impl OtlpReceiver {
         request: ExportMetricsServiceRequest,
     ) -> Result<ExportMetricsServiceResponse, Fault> {
         let mut series = metric::series(request, UnixNanos::now(), &mut self.deltas.lock());
-        let items = series.rows.iter().map(|series| series.samples.len()).sum();
+        let items = series.rows.iter().map(|series| series.samples.len() + series.histograms.len()).sum();
         let refused = self.intake.append(protocol, Batch::Samples(series.rows), items).await?;
         series.rejected.merge(refused);
         let partial_success =

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use pharos_model::SeriesId;
+use pharos_model::{NativeHistogram, SeriesId};
 
 use crate::histogram::Histogram;
 
@@ -14,7 +14,12 @@ pub(super) struct Accumulator {
 
 struct Total {
     unix_nano: u64,
-    histogram: Histogram,
+    counted: Counted,
+}
+
+enum Counted {
+    Classic(Histogram),
+    Native(NativeHistogram),
 }
 
 impl Accumulator {
@@ -29,7 +34,40 @@ impl Accumulator {
         id: SeriesId,
         unix_nano: u64,
         delta: &Histogram,
-    ) -> Result<&Histogram, String> {
+    ) -> Result<Histogram, String> {
+        let total = self.total(id, unix_nano, || Counted::Classic(Histogram::default()))?;
+        if let Counted::Native(_) = total {
+            *total = Counted::Classic(Histogram::default());
+        }
+        let Counted::Classic(sum) = total else { return Ok(delta.clone()) };
+        sum.add(delta);
+        Ok(sum.clone())
+    }
+
+    /// The same for a native histogram.
+    pub(super) fn add_native(
+        &mut self,
+        id: SeriesId,
+        unix_nano: u64,
+        delta: NativeHistogram,
+    ) -> Result<NativeHistogram, String> {
+        let total = self.total(id, unix_nano, || Counted::Native(NativeHistogram::default()))?;
+        if let Counted::Native(sum) = total
+            && sum.count > 0.0
+        {
+            sum.add(delta);
+            return Ok(sum.clone());
+        }
+        *total = Counted::Native(delta.clone());
+        Ok(delta)
+    }
+
+    fn total(
+        &mut self,
+        id: SeriesId,
+        unix_nano: u64,
+        zero: impl FnOnce() -> Counted,
+    ) -> Result<&mut Counted, String> {
         self.newest_unix_nano = self.newest_unix_nano.max(unix_nano);
         if self.totals.len() >= Accumulator::MAX_SERIES && !self.totals.contains_key(&id) {
             let oldest = self.newest_unix_nano.saturating_sub(Accumulator::IDLE_NANOS);
@@ -38,13 +76,11 @@ impl Accumulator {
                 return Err(format!("more than {} series with delta temporality", Accumulator::MAX_SERIES));
             }
         }
-        let total =
-            self.totals.entry(id).or_insert_with(|| Total { unix_nano: 0, histogram: Histogram::default() });
+        let total = self.totals.entry(id).or_insert_with(|| Total { unix_nano: 0, counted: zero() });
         if unix_nano <= total.unix_nano {
             return Err("a delta is not newer than the one before it".into());
         }
         total.unix_nano = unix_nano;
-        total.histogram.add(delta);
-        Ok(&total.histogram)
+        Ok(&mut total.counted)
     }
 }

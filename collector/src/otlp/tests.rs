@@ -579,11 +579,7 @@ async fn deltas_are_added_up() {
         lines,
         [
             format!("c_total{{{identity}}} 5 @1700000020000"),
-            format!("e_bucket{{{identity}, le=\"+Inf\"}} 5 @1700000020000"),
-            format!("e_bucket{{{identity}, le=\"1.0\"}} 0 @1700000020000"),
-            format!("e_bucket{{{identity}, le=\"2.0\"}} 5 @1700000020000"),
-            format!("e_count{{{identity}}} 5 @1700000020000"),
-            format!("e_sum{{{identity}}} 5 @1700000020000"),
+            format!("e{{{identity}}} {{count:5 sum:5 schema:0 [1]:5}} @1700000020000"),
             format!("h_bucket{{{identity}, le=\"+Inf\"}} 5 @1700000020000"),
             format!("h_bucket{{{identity}, le=\"1.0\"}} 5 @1700000020000"),
             format!("h_count{{{identity}}} 5 @1700000020000"),

@@ -47,22 +47,19 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
             let (time_ms, value) = (exemplar.timestamp, exemplar.value);
             exemplars.push(Exemplar { labels: Labels::from_pairs(pairs), time_ms, value });
         }
-        for native in series.histograms {
-            let native = as_v1(native);
-            let rows = check_sample(&labels, native.timestamp, latest_ms)
-                .and_then(|()| v1::classic(&native, &labels, metadata.as_ref()));
-            match rows {
-                Ok(rows) => {
-                    decoded.series.rows.extend(rows);
-                    decoded.written.histograms += 1;
-                }
-                Err(fault) => decoded.series.rejected.add(1, || fault),
+        let mut histograms = Vec::with_capacity(series.histograms.len());
+        for sent in series.histograms {
+            let sent = as_v1(sent);
+            match check_sample(&labels, sent.timestamp, latest_ms).and_then(|()| v1::native(&sent)) {
+                Ok(sample) => histograms.push(sample),
+                Err(fault) => decoded.series.rejected.add(1, || format!("series {labels}: {fault}")),
             }
         }
+        decoded.written.histograms += histograms.len();
         decoded.written.samples += samples.len();
         decoded.written.exemplars += exemplars.len();
-        if !samples.is_empty() || !exemplars.is_empty() {
-            decoded.series.rows.push(TimeSeries { labels, samples, exemplars, metadata });
+        if !samples.is_empty() || !histograms.is_empty() || !exemplars.is_empty() {
+            decoded.series.rows.push(TimeSeries { labels, samples, histograms, exemplars, metadata });
         }
     }
     Ok(decoded)

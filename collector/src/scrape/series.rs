@@ -97,6 +97,7 @@ impl SeriesCache {
                 samples: vec![Sample { time_ms: own_time.unwrap_or(time_ms), value: sample.value }],
                 exemplars: exemplar(&sample, time_ms).into_iter().collect(),
                 metadata,
+                ..TimeSeries::default()
             });
             Ok(())
         });

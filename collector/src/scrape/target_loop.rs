@@ -139,7 +139,7 @@ impl TargetLoop {
     }
 
     async fn append(&self, series: Vec<TimeSeries>) {
-        let items = series.iter().map(|series| series.samples.len()).sum();
+        let items = series.iter().map(|series| series.samples.len() + series.histograms.len()).sum();
         match self.intake.append(Protocol::Scrape, Batch::Samples(series), items).await {
             Ok(refused) if refused.is_empty() => {}
             Ok(refused) => {

@@ -60,6 +60,28 @@ pub struct Bucket {
     pub upper_inclusive: bool,
 }
 
+/// As it is stored: the source's data, without what the engine computes.
+impl From<&pharos_model::NativeHistogram> for Histogram {
+    fn from(stored: &pharos_model::NativeHistogram) -> Histogram {
+        Histogram {
+            schema: stored.schema,
+            reset_hint: match stored.reset_hint {
+                pharos_model::ResetHint::Unknown => ResetHint::Unknown,
+                pharos_model::ResetHint::Reset => ResetHint::Reset,
+                pharos_model::ResetHint::NotReset => ResetHint::NotReset,
+                pharos_model::ResetHint::Gauge => ResetHint::Gauge,
+            },
+            zero_threshold: stored.zero_threshold,
+            zero_count: stored.zero_count,
+            count: stored.count,
+            sum: stored.sum,
+            positive: Buckets(stored.positive.clone()),
+            negative: Buckets(stored.negative.clone()),
+            custom_bounds: stored.custom_bounds.as_slice().into(),
+        }
+    }
+}
+
 impl Buckets {
     /// Consecutive buckets from `offset` on.
     pub fn dense(offset: i32, counts: impl IntoIterator<Item = f64>) -> Buckets {

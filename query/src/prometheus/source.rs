@@ -9,8 +9,10 @@ use std::{
 };
 
 use pharos_model::{LabelMatcher, Labels, SeriesId, TimeRange, UnixNanos};
-use pharos_promql::{Matcher, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError};
-use pharos_storage::{Storage, StorageError};
+use pharos_promql::{
+    Histogram, HistogramSample, Matcher, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError,
+};
+use pharos_storage::{SeriesHistograms, Storage, StorageError};
 use tokio::runtime::Handle;
 
 /// Samples that are read from files at once, by estimate.
@@ -92,18 +94,41 @@ impl StorageSource {
             .runtime
             .block_on(self.storage.read_samples(&ids, first_ms, last_ms))
             .map_err(|error| self.failed(error))?;
+        let histograms = self
+            .runtime
+            .block_on(self.storage.read_histograms(&ids, first_ms, last_ms))
+            .map_err(|error| self.failed(error))?;
+        let mut histograms = histograms.into_iter().peekable();
         let mut columns = columns.into_iter().peekable();
         for (id, labels) in series {
             let Some(column) = columns.next_if(|column| column.id == *id) else { continue };
-            if column.times_ms.is_empty() {
+            let histograms = histograms.next_if(|histograms| histograms.id == *id);
+            let histograms: Vec<HistogramSample> = histograms.map(histogram_samples).unwrap_or_default();
+            if column.times_ms.is_empty() && histograms.is_empty() {
                 continue;
             }
-            let samples =
-                Samples { times_ms: &column.times_ms, values: &column.values, ..Samples::default() };
+            let samples = Samples {
+                times_ms: &column.times_ms,
+                values: &column.values,
+                histograms: &histograms,
+                ..Samples::default()
+            };
             if let ControlFlow::Break(()) = visit(&Arc::new(labels.clone()), samples) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+fn histogram_samples(stored: SeriesHistograms) -> Vec<HistogramSample> {
+    stored
+        .samples
+        .into_iter()
+        .map(|(time_ms, histogram)| HistogramSample {
+            time_ms,
+            start_ms: 0,
+            value: Arc::new(Histogram::from(&*histogram)),
+        })
+        .collect()
 }

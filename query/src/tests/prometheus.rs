@@ -1,5 +1,8 @@
 use axum::{body::Body, http::Request};
-use pharos_model::{Exemplar, Labels, MetricKind, MetricMetadata, Sample, TimeSeries, stale_nan};
+use pharos_model::{
+    Exemplar, HistogramSample, Labels, MetricKind, MetricMetadata, NativeHistogram, Sample, TimeSeries,
+    stale_nan,
+};
 use pharos_storage::Batch;
 use serde_json::{Value, json};
 
@@ -141,6 +144,7 @@ async fn labels_series_and_metadata() {
                 help: "How long.".into(),
                 unit: "seconds".into(),
             }),
+            ..TimeSeries::default()
         }]))
         .await;
     assert_eq!(
@@ -154,6 +158,58 @@ async fn labels_series_and_metadata() {
             "exemplars": [{ "labels": { "trace_id": "abc" }, "value": "0.5", "timestamp": now_s as f64 }],
         }])
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn native_histograms_that_are_stored_can_be_queried() {
+    let bench = Bench::new().await;
+    let now_s = recent_minute_s();
+    let at = |t: i64| HistogramSample {
+        time_ms: t * 1_000,
+        // Each second one observation in (1, 2] and three in (2, 4].
+        histogram: NativeHistogram {
+            count: 4.0 * (t - now_s + 600) as f64,
+            sum: 10.0 * (t - now_s + 600) as f64,
+            positive: vec![(1, (t - now_s + 600) as f64), (2, 3.0 * (t - now_s + 600) as f64)],
+            ..NativeHistogram::default()
+        },
+    };
+    let series = TimeSeries {
+        labels: Labels::from_pairs([("__name__", "latency"), ("pod", "a")]),
+        histograms: (now_s - 600..=now_s).step_by(15).map(at).collect(),
+        ..TimeSeries::default()
+    };
+    bench.append(Batch::Samples(vec![series])).await;
+    let ask = async |query: &str| {
+        let query = query_string([("query", query), ("time", &now_s.to_string())]);
+        bench.get(&format!("/api/v1/query?{query}")).await.1["data"]["result"].clone()
+    };
+    assert_eq!(
+        ask("latency").await,
+        json!([{
+            "metric": { "__name__": "latency", "pod": "a" },
+            "histogram": [now_s, {
+                "count": "2400",
+                "sum": "6000",
+                "buckets": [[0, "1", "2", "600"], [0, "2", "4", "1800"]],
+            }],
+        }])
+    );
+    let number = async |query: &str| ask(query).await[0]["value"][1].as_str().unwrap_or("").to_string();
+    assert_eq!(number("round(histogram_count(rate(latency[5m])), 0.001)").await, "4");
+    assert_eq!(number("round(histogram_avg(sum(rate(latency[5m]))), 0.001)").await, "2.5");
+    assert_eq!(number("round(histogram_quantile(0.25, rate(latency[5m])), 0.001)").await, "2");
+    bench.storage.flush().await.expect("flushed");
+    assert_eq!(number("round(histogram_count(rate(latency[5m])), 0.001)").await, "4");
+    let query = query_string([
+        ("query", "latency"),
+        ("start", &(now_s - 15).to_string()),
+        ("end", &now_s.to_string()),
+        ("step", "15"),
+    ]);
+    let (_, body) = bench.get(&format!("/api/v1/query_range?{query}")).await;
+    let series = &body["data"]["result"][0];
+    assert_eq!((series["histograms"][1][1]["count"].as_str(), series.get("values")), (Some("2400"), None));
 }
 
 /// What an unmodified Kiali asks of the server itself.

@@ -119,11 +119,11 @@ impl Merge {
             let Some((at, cursor)) = least else { break };
             let key = cursor.keys.row(cursor.row);
             // Of a series there is one sample at a time; a second one was sent again.
-            let known =
-                self.table == Table::Samples && self.last.as_ref().is_some_and(|last| last.row() == key);
+            let known = self.table.is_by_series_and_time()
+                && self.last.as_ref().is_some_and(|last| last.row() == key);
             if !known {
                 chosen.push((cursor.batch, cursor.row));
-                if self.table == Table::Samples {
+                if self.table.is_by_series_and_time() {
                     self.last = Some(key.owned());
                 }
             }

@@ -4,7 +4,7 @@ use arrow::{array::RecordBatch, compute::take_record_batch, error::ArrowError};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use pharos_model::{
     AccessLog, AccessLogNumbers, CounterPart, EDGE_BUCKET_NS, Edge, EdgeKey, EdgeMeasure, HistogramPart,
-    Latency, LatencySketch, Sample, SeriesId, Span, TimeRange, UnixNanos, counts_for_edges,
+    Latency, LatencySketch, NativeHistogram, Sample, SeriesId, Span, TimeRange, UnixNanos, counts_for_edges,
     edge_of_access_log, edge_of_span,
 };
 
@@ -178,19 +178,23 @@ pub(crate) fn bucket_overlaps(bucket: UnixNanos, range: TimeRange) -> bool {
     range.overlaps(bucket, bucket.plus_nanos(EDGE_BUCKET_NS - 1))
 }
 
+/// A bucket, what the series of one edge share, and what they count.
+type MetricKey = (UnixNanos, SeriesId, EdgeMeasure);
+
 struct MetricSum {
     counter: CounterPart,
     /// By bucket bound.
     bounds: Vec<(f64, CounterPart)>,
 }
 
-/// The edge rows of samples, which come by series, each in the order of time.
+/// The edge rows of samples and native histograms, which come by series, each in the order of time.
 pub(crate) fn metric_edges<'a>(
     samples: impl Iterator<Item = (SeriesId, &'a [i64], &'a [f64])>,
+    histograms: impl Iterator<Item = (SeriesId, i64, &'a NativeHistogram)>,
     index: &SeriesIndex,
     range: TimeRange,
 ) -> Vec<Edge> {
-    let mut sums: HashMap<(UnixNanos, SeriesId, EdgeMeasure), (Arc<EdgeKey>, MetricSum)> = HashMap::new();
+    let mut sums: HashMap<MetricKey, (Arc<EdgeKey>, MetricSum)> = HashMap::new();
     for (id, times_ms, values) in samples {
         let Some(role) = index.get(id).and_then(|entry| entry.edge.as_ref()) else { continue };
         for (time_ms, value) in times_ms.iter().zip(values) {
@@ -212,15 +216,48 @@ pub(crate) fn metric_edges<'a>(
             }
         }
     }
-    sums.into_iter()
-        .map(|((bucket, _, measure), (key, sum))| Edge {
-            bucket,
-            key: Arc::unwrap_or_clone(key),
-            measure,
-            counter: sum.counter,
-            latency: histogram(sum.bounds),
-        })
-        .collect()
+    let natives = native_edges(histograms, index, range);
+    // Where a histogram comes in both forms, one of them tells all.
+    let natives = natives.filter(|edge| !sums.contains_key(&(edge.bucket, edge.key.series, edge.measure)));
+    let mut edges: Vec<Edge> = natives.collect();
+    edges.extend(sums.into_iter().map(|((bucket, _, measure), (key, sum))| Edge {
+        bucket,
+        key: Arc::unwrap_or_clone(key),
+        measure,
+        counter: sum.counter,
+        latency: histogram(sum.bounds),
+    }));
+    edges
+}
+
+fn native_edges<'a>(
+    histograms: impl Iterator<Item = (SeriesId, i64, &'a NativeHistogram)>,
+    index: &SeriesIndex,
+    range: TimeRange,
+) -> impl Iterator<Item = Edge> {
+    let mut sums: HashMap<MetricKey, (Arc<EdgeKey>, CounterPart, Latency)> = HashMap::new();
+    for (id, time_ms, histogram) in histograms {
+        let Some(role) = index.get(id).and_then(|entry| entry.edge.as_ref()) else { continue };
+        let sample = Sample { time_ms, value: histogram.sum };
+        let bucket = UnixNanos::from_millis(time_ms).floor_to(EDGE_BUCKET_NS);
+        if !counts_for_edges(&sample) || !bucket_overlaps(bucket, range) {
+            continue;
+        }
+        let (_, counter, latency) = sums
+            .entry((bucket, role.key.series, role.measure))
+            .or_insert_with(|| (role.key.clone(), CounterPart::default(), Latency::None));
+        counter.join(&CounterPart::of(sample));
+        if role.measure == EdgeMeasure::DurationMs {
+            latency.join(&Latency::Histogram(HistogramPart::of_native(histogram)));
+        }
+    }
+    sums.into_iter().map(|((bucket, _, measure), (key, counter, latency))| Edge {
+        bucket,
+        key: Arc::unwrap_or_clone(key),
+        measure,
+        counter,
+        latency,
+    })
 }
 
 fn histogram(mut bounds: Vec<(f64, CounterPart)>) -> Latency {

@@ -1,6 +1,7 @@
 //! Rows that no file holds yet, a generation for each WAL segment.
 
 mod edges;
+mod histograms;
 mod rows;
 mod samples;
 
@@ -10,10 +11,11 @@ use arrow::array::RecordBatch;
 use pharos_model::{TimeRange, UnixNanos};
 
 pub(crate) use edges::{HeadEdges, RowsOfEdges};
+pub(crate) use histograms::{HeadHistograms, weight as histogram_weight};
 pub(crate) use rows::HeadRows;
 pub(crate) use samples::HeadSamples;
 
-use crate::{StorageError, Table};
+use crate::{StorageError, Table, columns::from_batch, rows::HistogramRow};
 
 /// The rows of one WAL segment.
 pub(crate) struct Generation {
@@ -23,9 +25,10 @@ pub(crate) struct Generation {
     pub(crate) opened: Instant,
     /// Size of the segment, once it is sealed.
     pub(crate) wal_bytes: u64,
-    /// By table; empty for samples and derived tables.
+    /// By table; empty for samples, histograms and derived tables.
     rows: [HeadRows; Table::ALL.len()],
     pub(crate) samples: HeadSamples,
+    pub(crate) histograms: HeadHistograms,
     pub(crate) edges: Arc<HeadEdges>,
 }
 
@@ -37,26 +40,32 @@ impl Generation {
             wal_bytes: 0,
             rows: Default::default(),
             samples: HeadSamples::default(),
+            histograms: HeadHistograms::default(),
             edges: Arc::default(),
         }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.iter().map(HeadRows::bytes).sum::<usize>() + self.samples.bytes()
+        self.rows.iter().map(HeadRows::bytes).sum::<usize>() + self.samples.bytes() + self.histograms.bytes()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.iter().all(|rows| rows.len() == 0) && self.samples.len() == 0
+        self.rows.iter().all(|rows| rows.len() == 0) && self.samples.len() == 0 && self.histograms.len() == 0
     }
 
     pub(crate) fn push(&mut self, table: Table, batch: RecordBatch) -> Result<(), StorageError> {
-        self.rows[table.index()].push(batch)
+        match table {
+            Table::Histograms => self.histograms.push(from_batch::<HistogramRow>(&batch)?),
+            _ => self.rows[table.index()].push(batch)?,
+        }
+        Ok(())
     }
 
     /// The batches of a base table that have rows in `range`, and perhaps others.
     pub(crate) fn batches(&self, table: Table, range: TimeRange) -> Result<Vec<RecordBatch>, StorageError> {
         match table {
             Table::Samples => self.samples.batches(range),
+            Table::Histograms => self.histograms.batches(range),
             _ => Ok(self.rows[table.index()].batches(range).collect()),
         }
     }
@@ -74,6 +83,7 @@ impl Generation {
     pub(crate) fn rows(&self, table: Table) -> usize {
         match table {
             Table::Samples => self.samples.len(),
+            Table::Histograms => self.histograms.len(),
             _ => self.rows[table.index()].len(),
         }
     }
@@ -82,6 +92,7 @@ impl Generation {
     pub(crate) fn times(&self, table: Table) -> Option<(UnixNanos, UnixNanos)> {
         match table {
             Table::Samples => self.samples.times(),
+            Table::Histograms => self.histograms.times(),
             _ => self.rows[table.index()].times(),
         }
     }

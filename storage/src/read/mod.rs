@@ -2,6 +2,7 @@
 
 mod data_file;
 mod edges;
+mod histograms;
 mod newest;
 mod predicate;
 mod prune;
@@ -11,6 +12,8 @@ mod snapshot;
 
 pub use data_file::DataFile;
 pub(crate) use data_file::{FileSource, FooterCache};
+pub use histograms::SeriesHistograms;
+pub(crate) use histograms::read_histograms;
 pub use predicate::ScanValue;
 pub use samples::SeriesColumns;
 pub(crate) use samples::read_samples;

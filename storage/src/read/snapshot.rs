@@ -45,17 +45,28 @@ impl TableSnapshot {
             Table::Edges => TimeRange::new(range.start.plus_nanos(1 - EDGE_BUCKET_NS), range.end),
             _ => range,
         };
+        let snapshot = TableSnapshot::of_files(shared, &files, table, reach);
+        Ok(TableSnapshot { head: head.batches(range)?, ..snapshot })
+    }
+
+    /// Without the head.
+    pub(super) fn of_files(
+        shared: &Shared,
+        files: &[Arc<DataFile>],
+        table: Table,
+        range: TimeRange,
+    ) -> TableSnapshot {
         let mut files: Vec<Arc<DataFile>> =
-            files.iter().filter(|file| file.overlaps(reach)).cloned().collect();
+            files.iter().filter(|file| file.overlaps(range)).cloned().collect();
         files.sort_by_key(|file| (file.min_time, file.max_time));
-        Ok(TableSnapshot {
+        TableSnapshot {
             table,
             schema: table.schema(),
             files,
-            head: head.batches(range)?,
+            head: Vec::new(),
             object_store: shared.object_store.clone(),
             footers: shared.footers.clone(),
-        })
+        }
     }
 
     /// Rows in all, those of files by their log.
@@ -92,7 +103,9 @@ impl Unflushed {
         Ok(match table {
             Table::Edges => Unflushed::Edges {
                 of_samples: generations()
-                    .flat_map(|generation| metric_edges(generation.samples.columns(), index, range))
+                    .flat_map(|generation| {
+                        metric_edges(generation.samples.columns(), generation.histograms.iter(), index, range)
+                    })
                     .collect(),
                 of_rows: generations().map(Generation::rows_of_edges).collect(),
             },

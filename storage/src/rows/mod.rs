@@ -2,12 +2,14 @@
 
 mod access_log;
 mod edge;
+mod histogram;
 mod log;
 mod mesh_object;
 mod metric;
 mod span;
 mod trace_summary;
 
+pub(crate) use histogram::HistogramRow;
 pub(crate) use metric::{ExemplarRow, SampleRow, SeriesRow};
 pub(crate) use span::span_kind;
 pub use trace_summary::{ServiceCount, TraceSummary};

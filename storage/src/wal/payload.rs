@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The tables whose rows come in from outside, in the order in which a frame has them: a series before its samples.
-const TABLES: [Table; 7] = [
+const TABLES: [Table; 8] = [
     Table::Series,
     Table::Samples,
     Table::Exemplars,
@@ -35,6 +35,7 @@ const TABLES: [Table; 7] = [
     Table::AccessLogs,
     Table::Logs,
     Table::MeshConfig,
+    Table::Histograms,
 ];
 
 /// Schemas of the payloads, by table.
