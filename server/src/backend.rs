@@ -127,6 +127,7 @@ fn storage_config(config: &Config) -> StorageConfig {
         },
         head_bytes: usize::try_from(config.head_bytes).unwrap_or(usize::MAX),
         retention: config.retention,
+        tables_url: config.tables_url.clone(),
         ..StorageConfig::new(&config.data_dir)
     }
 }

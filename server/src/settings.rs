@@ -20,6 +20,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", env = "PHAROS_DATA_DIR")]
     data_dir: Option<PathBuf>,
 
+    /// Where the tables are, if not in the data folder: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix
+    /// or file:///folder. Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*)
+    #[arg(long, value_name = "URL", env = "PHAROS_TABLES_URL", help_heading = "Storage")]
+    tables_url: Option<String>,
+
     /// Web UI, graph, traces, SQL, everything of Pharos' own [default: 127.0.0.1:20001]
     #[arg(
         long,
@@ -112,6 +117,8 @@ pub(crate) enum Durability {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
+    /// `None` has them in `data_dir`.
+    pub(crate) tables_url: Option<String>,
     pub(crate) listen: Listen,
     pub(crate) retention: Option<Duration>,
     pub(crate) durability: Durability,
@@ -163,6 +170,7 @@ impl Settings {
     pub(crate) fn or(self, weaker: Settings) -> Settings {
         Settings {
             data_dir: self.data_dir.or(weaker.data_dir),
+            tables_url: self.tables_url.or(weaker.tables_url),
             listen_ui: self.listen_ui.or(weaker.listen_ui),
             listen_prometheus: self.listen_prometheus.or(weaker.listen_prometheus),
             listen_otlp_grpc: self.listen_otlp_grpc.or(weaker.listen_otlp_grpc),
@@ -202,6 +210,7 @@ impl Settings {
         };
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(|| "pharos-data".into()),
+            tables_url: self.tables_url,
             listen: Listen {
                 ui: loopback(self.listen_ui, 20001),
                 prometheus: loopback(self.listen_prometheus, 9090),

@@ -6,18 +6,15 @@ mod merge;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hashbrown::{HashMap, HashSet};
+use object_store::path::Path;
 use pharos_model::UnixNanos;
 use tokio::sync::Mutex;
 
-use crate::{
-    DataFile, StorageError, Table,
-    flush::{Flusher, blocking},
-    table_log::Change,
-};
+use crate::{DataFile, StorageError, Table, flush::Flusher, table_log::Change};
 
 /// How often files are looked through.
 const ROUND: Duration = Duration::from_secs(20);
@@ -96,7 +93,8 @@ impl Compactor {
     }
 
     async fn merge(&mut self, table: Table, inputs: Vec<Arc<DataFile>>) -> Result<(), StorageError> {
-        let merged = Arc::new(merge::merge(&self.flusher.shared, table, &inputs).await?);
+        let merged = merge::merge(&self.flusher.shared, table, &inputs).await?;
+        let merged = Arc::new(self.flusher.shared.tables.publish(merged).await?);
         self.flusher.read_back(std::slice::from_ref(&merged)).await?;
         tracing::debug!(table = table.name(), files = inputs.len(), rows = merged.rows, "merged files");
         let change =
@@ -164,15 +162,12 @@ impl Compactor {
         let free = |(since, file): &mut (Instant, Arc<DataFile>)| {
             since.elapsed() >= grace && Arc::strong_count(file) == 1
         };
-        let removable: Vec<String> =
-            self.replaced.extract_if(.., free).map(|(_, file)| file.path.to_string()).collect();
-        let disk = self.flusher.shared.disk.clone();
-        blocking(move || {
-            removable
-                .iter()
-                .try_for_each(|path| disk.remove(path).map_err(|error| StorageError::io(path, error)))
-        })
-        .await
+        let removable: Vec<Path> =
+            self.replaced.extract_if(.., free).map(|(_, file)| file.path.clone()).collect();
+        for path in removable {
+            self.flusher.shared.tables.remove(&path).await?;
+        }
+        Ok(())
     }
 
     /// Files that a crash left without a commit, or replaced files of an earlier run.
@@ -184,26 +179,19 @@ impl Compactor {
         let grace = self.flusher.shared.config.vacuum_after;
         for table in Table::ALL {
             // Under the log's lock nobody is between writing a file and committing it.
-            let log = self.flusher.logs[table.index()].lock().await;
-            let mut known: HashSet<String> =
-                log.files().await?.iter().map(|file| file.path.to_string()).collect();
-            known.extend(self.replaced.iter().map(|(_, file)| file.path.to_string()));
-            let disk = self.flusher.shared.disk.clone();
-            blocking(move || {
-                for (path, stat) in
-                    disk.list(table.name()).map_err(|error| StorageError::io(table.name(), error))?
-                {
-                    let old = stat.modified.elapsed().is_ok_and(|age| age >= grace);
-                    let ours =
-                        path.starts_with(&format!("{}/date=", table.name())) && path.ends_with(".parquet");
-                    if ours && old && !known.contains(&path) {
-                        tracing::info!(path, "removing a file that its table's log does not name");
-                        disk.remove(&path).map_err(|error| StorageError::io(path, error))?;
-                    }
+            let committed = self.flusher.lock(table).await?;
+            let mut known: HashSet<Path> =
+                committed.log.files().await?.iter().map(|file| file.path.clone()).collect();
+            known.extend(self.replaced.iter().map(|(_, file)| file.path.clone()));
+            let tables = &self.flusher.shared.tables;
+            for object in tables.data_files(table.name()).await? {
+                let written = SystemTime::from(object.last_modified);
+                let old = written.elapsed().is_ok_and(|age| age >= grace);
+                if old && !known.contains(&object.location) {
+                    tracing::info!(path = %object.location, "removing a file that its table's log does not name");
+                    tables.remove(&object.location).await?;
                 }
-                Ok(())
-            })
-            .await?;
+            }
         }
         Ok(())
     }

@@ -16,7 +16,10 @@ pub enum Durability {
 /// Where and how data is kept. `StorageConfig::new(dir)` has the defaults.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
+    /// For the write-ahead log, and for the tables unless they are elsewhere.
     pub data_dir: PathBuf,
+    /// Where the tables are: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…`. `None` is in `data_dir`.
+    pub tables_url: Option<String>,
     pub durability: Durability,
     /// How long a commit waits for company before it is synced.
     pub group_commit: Duration,
@@ -48,6 +51,7 @@ impl StorageConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> StorageConfig {
         StorageConfig {
             data_dir: data_dir.into(),
+            tables_url: None,
             durability: Durability::Fsync,
             group_commit: Duration::from_millis(2),
             head_bytes: 64 << 20,

@@ -13,12 +13,18 @@ pub enum StorageError {
     ObjectStore(Arc<object_store::Error>),
     #[error("table log of {table}: {message}")]
     TableLog { table: &'static str, message: String },
+    #[error("the tables' place {url:?}: {message}")]
+    TablesUrl { url: String, message: String },
     #[error("label matcher {matcher}: {message}")]
     Matcher { matcher: String, message: String },
     #[error("more than {limit} series match")]
     TooManySeries { limit: usize },
     #[error("no column {column:?} in table {table}")]
     NoColumn { table: &'static str, column: String },
+    #[error(
+        "{path} cannot be read: {message}. `pharos storage check` looks at all files, `pharos storage repair` puts aside what is broken and keeps the rest"
+    )]
+    BrokenFile { path: String, message: String },
     #[error("data directory: {0}")]
     DataDir(String),
     #[error("table {0} is not made of others")]
@@ -32,6 +38,29 @@ pub enum StorageError {
 impl StorageError {
     pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> StorageError {
         StorageError::Io { path: path.into(), source: Arc::new(source) }
+    }
+}
+
+impl StorageError {
+    /// What went wrong while a data file was read. A store that does not answer says nothing of the file.
+    pub(crate) fn of_file(
+        path: &object_store::path::Path,
+        error: parquet::errors::ParquetError,
+    ) -> StorageError {
+        use object_store::Error as ObjectError;
+        let path = path.to_string();
+        match error {
+            parquet::errors::ParquetError::External(source) => match source.downcast::<ObjectError>() {
+                Ok(error) => match *error {
+                    ObjectError::NotFound { .. } => {
+                        StorageError::BrokenFile { path, message: "it is not there".to_string() }
+                    }
+                    error => StorageError::ObjectStore(Arc::new(error)),
+                },
+                Err(source) => StorageError::BrokenFile { path, message: source.to_string() },
+            },
+            error => StorageError::BrokenFile { path, message: error.to_string() },
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use arrow::array::RecordBatch;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use object_store::path::Path;
 use pharos_model::TimeRange;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     DataFile, StorageError, Table,
@@ -20,11 +20,24 @@ use crate::{
     read::FileSource,
     shared::Shared,
     table_log::{Change, TableLog},
+    table_store::Unpublished,
     wal,
 };
 
 /// The tables' logs. A table has one committer at a time.
-pub(crate) type TableLogs = Arc<[Mutex<Box<dyn TableLog>>; Table::ALL.len()]>;
+pub(crate) type TableLogs = Arc<[Mutex<Committed>; Table::ALL.len()]>;
+
+/// A table's log, and whether the outcome of the last commit to it is known.
+pub(crate) struct Committed {
+    pub(crate) log: Box<dyn TableLog>,
+    in_doubt: bool,
+}
+
+impl Committed {
+    pub(crate) fn new(log: Box<dyn TableLog>) -> Committed {
+        Committed { log, in_doubt: false }
+    }
+}
 
 /// After a failure: long enough for an operator's `rm`, short enough for the head not to fill up.
 const RETRY_AFTER: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_secs(1) };
@@ -98,42 +111,73 @@ impl Flusher {
         if self.shared.state.read().table(table).flushed_through >= Some(generation.segment) {
             return Ok(());
         }
-        let mut log = self.logs[table.index()].lock().await;
+        let mut log = self.lock(table).await?;
+        // A try that seemed to fail had been successful.
+        if self.shared.state.read().table(table).flushed_through >= Some(generation.segment) {
+            return Ok(());
+        }
         let (shared, rows) = (self.shared.clone(), generation.clone());
         let files = blocking(move || {
-            parquet_file::write_files(&shared.disk, table, &table_rows(&shared, &rows, table)?)
+            parquet_file::write_files(shared.tables.disk(), table, &table_rows(&shared, &rows, table)?)
         });
-        let files: Vec<Arc<DataFile>> = files.await?.into_iter().map(Arc::new).collect();
+        let files = self.publish(files.await?).await?;
         if files.is_empty() {
             self.shared.state.write().table_mut(table).flushed_through = Some(generation.segment);
             return Ok(());
         }
         self.read_back(&files).await?;
         let change = Change { add: files, through_segment: Some(generation.segment), ..Change::default() };
-        self.commit(&mut **log, table, &change).await
+        self.commit(&mut log, table, &change).await
+    }
+
+    /// The table's log, with what readers see in accord with it.
+    pub(crate) async fn lock(&self, table: Table) -> Result<MutexGuard<'_, Committed>, StorageError> {
+        let mut committed = self.logs[table.index()].lock().await;
+        if committed.in_doubt {
+            self.settle(&mut committed, table).await?;
+        }
+        Ok(committed)
+    }
+
+    /// After a commit that failed, or seemed to: the log itself knows what the table consists of.
+    async fn settle(&self, committed: &mut Committed, table: Table) -> Result<(), StorageError> {
+        committed.in_doubt = true;
+        committed.log.reload().await?;
+        let (files, through) = (committed.log.files().await?, committed.log.through_segment().await?);
+        let mut state = self.shared.state.write();
+        let known = state.table_mut(table);
+        // Snapshots hold the files that are known, and so keep them from being removed.
+        let held: HashMap<&Path, &Arc<DataFile>> =
+            known.files.iter().map(|file| (&file.path, file)).collect();
+        let files: Vec<Arc<DataFile>> =
+            files.into_iter().map(|file| held.get(&file.path).map_or(file, |held| (*held).clone())).collect();
+        drop(held);
+        known.files = Arc::new(files);
+        known.flushed_through = known.flushed_through.max(through);
+        committed.in_doubt = false;
+        Ok(())
     }
 
     /// Changes which files a table has, in its log and then for readers.
     pub(crate) async fn replace(&self, table: Table, change: &Change) -> Result<(), StorageError> {
-        let mut log = self.logs[table.index()].lock().await;
-        self.commit(&mut **log, table, change).await
+        let mut log = self.lock(table).await?;
+        self.commit(&mut log, table, change).await
     }
 
     async fn commit(
         &self,
-        log: &mut dyn TableLog,
+        committed: &mut Committed,
         table: Table,
         change: &Change,
     ) -> Result<(), StorageError> {
-        if let Err(error) = log.commit(change).await {
-            // It may have happened nevertheless; the log itself knows.
-            log.reload().await?;
-            let live: HashSet<Path> = log.files().await?.iter().map(|file| file.path.clone()).collect();
+        if let Err(error) = committed.log.commit(change).await {
+            // It may have happened nevertheless.
+            self.settle(committed, table).await?;
+            let state = self.shared.state.read();
+            let live: HashSet<&Path> = state.table(table).files.iter().map(|file| &file.path).collect();
             let added = change.add.iter().all(|file| live.contains(&file.path));
             let removed = change.remove.iter().all(|file| !live.contains(&file.path));
-            if !(added && removed) {
-                return Err(error);
-            }
+            return if added && removed { Ok(()) } else { Err(error) };
         }
         let mut state = self.shared.state.write();
         let known = state.table_mut(table);
@@ -143,6 +187,17 @@ impl Flusher {
         files.extend(change.add.iter().cloned());
         known.flushed_through = known.flushed_through.max(change.through_segment);
         Ok(())
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        written: Vec<Unpublished>,
+    ) -> Result<Vec<Arc<DataFile>>, StorageError> {
+        let mut files = Vec::with_capacity(written.len());
+        for file in written {
+            files.push(Arc::new(self.shared.tables.publish(file).await?));
+        }
+        Ok(files)
     }
 
     /// A file that cannot be read must not replace rows that can.

@@ -17,6 +17,8 @@ mod decode;
 mod derive;
 mod disk;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod flush;
 mod head;
 mod identity;
@@ -31,6 +33,7 @@ mod stats;
 mod storage;
 mod table;
 mod table_log;
+mod table_store;
 #[cfg(test)]
 mod test_rows;
 mod wal;

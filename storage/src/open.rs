@@ -19,15 +19,16 @@ use crate::{
     Scan, StorageConfig, StorageError, Table, TableSnapshot,
     columns::from_batch,
     commit::{Command, Committer, open_segment},
-    disk::{Disk, DiskStore, is_unfinished},
-    flush::{Flusher, TableLogs, blocking},
+    disk::{Disk, LocalDisk, is_unfinished},
+    flush::{Committed, Flusher, TableLogs, blocking},
     head::Generation,
     identity::{self, RecentIdentities},
     read::FooterCache,
     rows::{HistogramRow, SampleRow, SeriesRow},
     series_index::SeriesIndex,
     shared::{Flushed, Shared, State, TableFiles},
-    table_log::{DeltaLog, TableLog},
+    table_log::{DeltaLogs, OpenTableLog},
+    table_store::TableStore,
     wal::{self, Replayed},
 };
 
@@ -47,20 +48,43 @@ pub(crate) struct Opened {
     pub(crate) flusher: Flusher,
 }
 
-pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<Opened, StorageError> {
-    let object_store = Arc::new(DiskStore::new(disk.clone()));
-    let cleaned = disk.clone();
-    blocking(move || remove_unfinished(&*cleaned)).await?;
-    let mut logs: Vec<Mutex<Box<dyn TableLog>>> = Vec::new();
+/// Where everything is.
+pub(crate) struct Places {
+    /// Of the data directory: the write-ahead log.
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) tables: TableStore,
+    pub(crate) logs: Arc<dyn OpenTableLog>,
+}
+
+impl Places {
+    /// # Errors
+    /// The tables are to be where nothing can be.
+    pub(crate) fn of(config: &StorageConfig) -> Result<Places, StorageError> {
+        let disk: Arc<dyn Disk> = Arc::new(LocalDisk::new(&config.data_dir));
+        let tables = match &config.tables_url {
+            None => TableStore::on_disk(disk.clone()),
+            Some(url) => TableStore::at_url(url, disk.clone())?,
+        };
+        Ok(Places { disk, tables, logs: Arc::new(DeltaLogs) })
+    }
+}
+
+pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened, StorageError> {
+    let Places { disk, tables: table_store, logs: log_opener } = places;
+    let object_store = table_store.objects().clone();
+    let cleaned = [disk.clone(), table_store.disk().clone()];
+    blocking(move || cleaned.iter().try_for_each(|disk| remove_unfinished(&**disk))).await?;
+    table_store.claim(&disk).await?;
+    let mut logs: Vec<Mutex<Committed>> = Vec::new();
     let mut tables: [TableFiles; Table::ALL.len()] = Default::default();
     for table in Table::ALL {
-        let log = DeltaLog::open(object_store.clone(), table).await?;
+        let log = log_opener.open(object_store.clone(), table).await?;
         if log.is_new() {
-            refuse_orphans(&*disk, table)?;
+            refuse_orphans(&table_store, table).await?;
         }
         tables[table.index()] =
             TableFiles { files: Arc::new(log.files().await?), flushed_through: log.through_segment().await? };
-        logs.push(Mutex::new(Box::new(log)));
+        logs.push(Mutex::new(Committed::new(log)));
     }
     let logs: [_; Table::ALL.len()] =
         logs.try_into().map_err(|_| StorageError::DataDir("a table has no log".to_string()))?;
@@ -77,6 +101,7 @@ pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<O
         state: RwLock::new(State::new(Generation::new(next), tables)),
         index: RwLock::new(SeriesIndex::default()),
         disk,
+        tables: table_store,
         object_store,
         footers: Arc::new(FooterCache::new(FOOTER_BYTES)),
         tail: broadcast::Sender::new(TAIL_BATCHES),
@@ -89,9 +114,15 @@ pub(crate) async fn open(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<O
     });
     load_series(&shared).await?;
     let mut identities = RecentIdentities::default();
-    recall_spans(&shared, &mut identities).await?;
-    recall_samples(&shared).await?;
-    recall_histograms(&shared).await?;
+    // Without them a resend may be doubled; that is no reason not to start.
+    let recalled = [
+        recall_spans(&shared, &mut identities).await,
+        recall_samples(&shared).await,
+        recall_histograms(&shared).await,
+    ];
+    for error in recalled.into_iter().filter_map(Result::err) {
+        tracing::error!(%error, "rows that are sent again may be stored twice");
+    }
 
     let of_replay = shared.clone();
     let committer = blocking(move || {
@@ -122,13 +153,14 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<(), StorageError> {
 }
 
 /// Files whose log is gone would otherwise look like leftovers.
-fn refuse_orphans(disk: &dyn Disk, table: Table) -> Result<(), StorageError> {
-    let files = disk.list(table.name()).map_err(|error| StorageError::io(table.name(), error))?;
-    match files.iter().find(|(path, _)| path.ends_with(".parquet") && !path.contains("/_delta_log/")) {
+async fn refuse_orphans(tables: &TableStore, table: Table) -> Result<(), StorageError> {
+    match tables.data_files(table.name()).await?.first() {
         None => Ok(()),
-        Some((path, _)) => {
-            Err(StorageError::DataDir(format!("{path} is there, but {}/_delta_log is not", table.name())))
-        }
+        Some(file) => Err(StorageError::DataDir(format!(
+            "{} is there, but {}/_delta_log is not",
+            file.location,
+            table.name()
+        ))),
     }
 }
 

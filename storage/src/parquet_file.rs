@@ -22,7 +22,8 @@ use pharos_model::UnixNanos;
 use crate::{
     DataFile, StorageError, Table,
     columns::concat,
-    disk::{Disk, DiskFile, Existing, UNFINISHED, publish},
+    disk::{Disk, DiskFile, UNFINISHED},
+    table_store::Unpublished,
 };
 
 const MICROS_PER_DAY: i64 = 24 * 3_600 * 1_000_000;
@@ -108,12 +109,12 @@ fn date_of_day(day: i64) -> String {
         .map_or_else(|| "1970-01-01".into(), |at| at.date().to_string())
 }
 
-/// A file under construction. Dropped unfinished, it leaves nothing that counts.
+/// A file under construction. Dropped unfinished, it leaves nothing.
 pub(crate) struct FileWriter {
-    disk: Arc<dyn Disk>,
     writer: ArrowWriter<Sink>,
-    path: String,
-    unfinished: String,
+    unfinished: Unfinished,
+    /// Of its path, to which the checksum is added.
+    stem: String,
     rows: u64,
     first_us: i64,
     last_us: i64,
@@ -129,13 +130,15 @@ impl FileWriter {
         level: i32,
     ) -> Result<FileWriter, StorageError> {
         let name = uuid::Uuid::new_v4().simple();
-        let path = format!("{}/date={}/{name}.parquet", table.name(), date_of_day(day));
-        let unfinished = format!("{path}{UNFINISHED}");
-        let file = disk.create(&unfinished).map_err(|error| StorageError::io(&unfinished, error))?;
+        let stem = format!("{}/date={}/{name}", table.name(), date_of_day(day));
+        let path = format!("{stem}{UNFINISHED}");
+        let file = disk.create(&path).map_err(|error| StorageError::io(&path, error))?;
+        let unfinished = Unfinished { disk, path, wanted: false };
         let schema = table.schema();
         let properties = properties(table, &schema, rows.min(ROW_GROUP_ROWS), level)?;
-        let writer = ArrowWriter::try_new(Sink { file, buffer: Vec::new() }, schema, Some(properties))?;
-        Ok(FileWriter { disk, writer, path, unfinished, rows: 0, first_us: i64::MAX, last_us: i64::MIN })
+        let sink = Sink { file, buffer: Vec::new(), length: 0, checksum: 0 };
+        let writer = ArrowWriter::try_new(sink, schema, Some(properties))?;
+        Ok(FileWriter { writer, unfinished, stem, rows: 0, first_us: i64::MAX, last_us: i64::MIN })
     }
 
     /// Rows must come in the table's order.
@@ -148,29 +151,39 @@ impl FileWriter {
         Ok(self.writer.write(batch)?)
     }
 
-    /// Returns when the file is durable under its name.
-    pub(crate) fn finish(self) -> Result<DataFile, StorageError> {
-        let FileWriter { disk, writer, path, unfinished, rows, first_us, last_us } = self;
-        let finished = (|| {
-            let mut sink = writer.into_inner()?;
-            io::Write::flush(&mut sink)
-                .and_then(|()| sink.file.sync())
-                .map_err(|error| StorageError::io(&unfinished, error))?;
-            publish(&*disk, &unfinished, &path, Existing::Keep)
-                .map_err(|error| StorageError::io(&path, error))?;
-            disk.stat(&path).map_err(|error| StorageError::io(&path, error))
-        })();
-        let stat = finished.inspect_err(|_| {
-            let _ = disk.remove(&unfinished);
-        })?;
-        Ok(DataFile {
-            path: Path::from(path),
-            size_bytes: stat.size,
+    /// Returns when the file is whole and durable. It has no name yet.
+    pub(crate) fn finish(self) -> Result<Unpublished, StorageError> {
+        let FileWriter { writer, mut unfinished, stem, rows, first_us, last_us } = self;
+        let mut sink = writer.into_inner()?;
+        io::Write::flush(&mut sink)
+            .and_then(|()| sink.file.sync())
+            .map_err(|error| StorageError::io(&unfinished.path, error))?;
+        unfinished.wanted = true;
+        let file = DataFile {
+            path: Path::from(format!("{stem}-{:08x}.parquet", sink.checksum)),
+            size_bytes: sink.length,
             rows,
             min_time: UnixNanos::from_micros(first_us),
             max_time: UnixNanos::from_micros(last_us).plus_nanos(999),
             modified_ms: UnixNanos::now().millis(),
-        })
+        };
+        Ok(Unpublished { unfinished: unfinished.path.clone(), file })
+    }
+}
+
+/// The file before it has its name.
+struct Unfinished {
+    disk: Arc<dyn Disk>,
+    path: String,
+    wanted: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.wanted {
+            // On a full disk each try would leave its part.
+            let _ = self.disk.remove(&self.path);
+        }
     }
 }
 
@@ -178,6 +191,10 @@ impl FileWriter {
 struct Sink {
     file: Box<dyn DiskFile>,
     buffer: Vec<u8>,
+    /// Of everything handed over.
+    length: u64,
+    /// CRC-32C.
+    checksum: u32,
 }
 
 const SINK_BYTES: usize = 256 << 10;
@@ -193,6 +210,8 @@ impl io::Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.append(&self.buffer)?;
+        self.length += self.buffer.len() as u64;
+        self.checksum = crc32c::crc32c_append(self.checksum, &self.buffer);
         self.buffer.clear();
         Ok(())
     }
@@ -258,7 +277,7 @@ pub(crate) fn write_files(
     disk: &Arc<dyn Disk>,
     table: Table,
     batches: &[RecordBatch],
-) -> Result<Vec<DataFile>, StorageError> {
+) -> Result<Vec<Unpublished>, StorageError> {
     if batches.iter().all(|batch| batch.num_rows() == 0) {
         return Ok(Vec::new());
     }

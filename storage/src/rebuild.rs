@@ -19,6 +19,7 @@ use crate::{
     rows::{HistogramRow, SampleRow, TraceSummary},
     shared::Shared,
     table_log::Change,
+    table_store::Unpublished,
 };
 
 /// Base rows that are read at a time: those that start in a stretch of this length.
@@ -54,17 +55,15 @@ impl Compactor {
         }
         let old: Vec<Arc<DataFile>> = shared.state.read().table(table).files.to_vec();
         let of_thread = shared.clone();
-        let files: Vec<Arc<DataFile>> = off_thread(async move {
+        let written = off_thread(async move {
             match table {
                 Table::Edges => rebuild(&of_thread, Edges::new(&of_thread)?, progress).await,
                 Table::TraceSummaries => rebuild(&of_thread, Summaries::new(&of_thread)?, progress).await,
                 _ => Err(StorageError::NotDerived(table.name())),
             }
         })
-        .await?
-        .into_iter()
-        .map(Arc::new)
-        .collect();
+        .await?;
+        let files = flusher.publish(written).await?;
         flusher.read_back(&files).await?;
         let rows = files.iter().map(|file| file.rows).sum();
         self.commit(table, Change { add: files, remove: old, ..Change::default() }).await?;
@@ -91,7 +90,7 @@ async fn rebuild<R: Rebuild>(
     shared: &Arc<Shared>,
     mut table: R,
     mut progress: impl FnMut(RebuildProgress),
-) -> Result<Vec<DataFile>, StorageError> {
+) -> Result<Vec<Unpublished>, StorageError> {
     let base = table.files();
     let Some(first) = base.iter().map(|file| file.min_time).min() else { return Ok(Vec::new()) };
     let last = base.iter().map(|file| file.max_time).max().unwrap_or(first);
@@ -109,7 +108,7 @@ async fn rebuild<R: Rebuild>(
                 let writer = match writers.entry(day) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(free) => free.insert(FileWriter::create(
-                        shared.disk.clone(),
+                        shared.tables.disk().clone(),
                         R::TABLE,
                         day,
                         usize::MAX,

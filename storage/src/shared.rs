@@ -13,7 +13,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     Batch, DataFile, StorageConfig, StorageError, Table, commit::Columns, disk::Disk, head::Generation,
-    read::FooterCache, series_index::SeriesIndex,
+    read::FooterCache, series_index::SeriesIndex, table_store::TableStore,
 };
 
 pub(crate) struct Shared {
@@ -21,8 +21,10 @@ pub(crate) struct Shared {
     /// Locked after `index` where both are needed.
     pub(crate) state: RwLock<State>,
     pub(crate) index: RwLock<SeriesIndex>,
+    /// Of the data directory: the write-ahead log.
     pub(crate) disk: Arc<dyn Disk>,
-    /// The same disk, as readers and table logs see it.
+    pub(crate) tables: TableStore,
+    /// The tables' files, as readers see them.
     pub(crate) object_store: Arc<dyn ObjectStore>,
     pub(crate) footers: Arc<FooterCache>,
     pub(crate) tail: broadcast::Sender<Arc<Batch>>,

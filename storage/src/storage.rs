@@ -19,8 +19,7 @@ use crate::{
     columns::from_batch,
     commit::Command,
     compact::{self, Compactor},
-    disk::{Disk, LocalDisk},
-    open::{Opened, open},
+    open::{Opened, Places, open},
     read::{read_histograms, read_samples},
     rebuild::RebuildProgress,
     rows::ExemplarRow,
@@ -59,7 +58,7 @@ impl Drop for Background {
 }
 
 /// Keeps a second process out of the directory.
-fn lock(data_dir: &Path) -> Result<File, StorageError> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, StorageError> {
     let path = data_dir.join("LOCK");
     let file = File::create(&path).map_err(|error| StorageError::io(&path, error))?;
     match file.try_lock() {
@@ -77,28 +76,49 @@ impl Storage {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| StorageError::io(&config.data_dir, error))?;
         let lock = lock(&config.data_dir)?;
-        let disk = Arc::new(LocalDisk::new(&config.data_dir));
-        Storage::open_on(config, disk, Some(lock)).await
+        let places = Places::of(&config)?;
+        Storage::open_in(config, places, Some(lock)).await
     }
 
-    pub(crate) async fn open_on(
+    pub(crate) async fn open_in(
         config: StorageConfig,
-        disk: Arc<dyn Disk>,
+        places: Places,
         lock: Option<File>,
     ) -> Result<Storage, StorageError> {
-        let Opened { shared, commands, committer, flusher } = open(config, disk).await?;
+        let opened = open(config, places).await?;
+        let flusher = opened.flusher.clone();
         let compactor = Arc::new(Mutex::new(Compactor::new(flusher.clone())));
         let tasks = vec![tokio::spawn(flusher.run()), tokio::spawn(compact::run(compactor.clone()))];
-        Ok(Storage {
-            shared,
-            commands,
-            compactor,
-            background: Arc::new(Background {
-                tasks,
-                committer: Some(committer),
-                lock: parking_lot::Mutex::new(lock),
-            }),
-        })
+        Ok(Storage::new(opened, compactor, tasks, lock))
+    }
+
+    fn new(
+        opened: Opened,
+        compactor: Arc<Mutex<Compactor>>,
+        tasks: Vec<JoinHandle<()>>,
+        lock: Option<File>,
+    ) -> Storage {
+        let Opened { shared, commands, committer, .. } = opened;
+        let lock = parking_lot::Mutex::new(lock);
+        let background = Arc::new(Background { tasks, committer: Some(committer), lock });
+        Storage { shared, commands, compactor, background }
+    }
+
+    /// A storage that merges files only when asked to, and writes none at all unless `flushing`.
+    #[cfg(test)]
+    pub(crate) async fn open_without_compactor(
+        config: StorageConfig,
+        places: Places,
+        flushing: bool,
+    ) -> Result<Storage, StorageError> {
+        let opened = open(config, places).await?;
+        let compactor = Arc::new(Mutex::new(Compactor::new(opened.flusher.clone())));
+        let tasks = if flushing { vec![tokio::spawn(opened.flusher.clone().run())] } else { Vec::new() };
+        while flushing && !opened.shared.state.read().sealed.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        drop(opened.flusher.turn.lock().await);
+        Ok(Storage::new(opened, compactor, tasks, None))
     }
 
     /// Stores a batch. When this returns, its rows are as durable as configured, and the next snapshot has them.

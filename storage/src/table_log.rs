@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub(crate) use delta::DeltaLog;
+pub(crate) use delta::DeltaLogs;
 
-use crate::{DataFile, StorageError};
+use object_store::ObjectStore;
+
+use crate::{DataFile, StorageError, Table};
 
 /// One atomic change of a table.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +23,21 @@ pub(crate) struct Change {
     pub(crate) same_rows: bool,
 }
 
+/// How a table's log is found, or made.
 #[async_trait]
-pub(crate) trait TableLog: Send {
+pub(crate) trait OpenTableLog: Send + Sync {
+    async fn open(
+        &self,
+        objects: Arc<dyn ObjectStore>,
+        table: Table,
+    ) -> Result<Box<dyn TableLog>, StorageError>;
+}
+
+#[async_trait]
+pub(crate) trait TableLog: Send + Sync {
+    /// Whether there was no log before.
+    fn is_new(&self) -> bool;
+
     /// The live files.
     async fn files(&self) -> Result<Vec<Arc<DataFile>>, StorageError>;
 

@@ -16,6 +16,7 @@ use crate::{
     read::FileSource,
     shared::Shared,
     table::in_schema,
+    table_store::Unpublished,
 };
 
 /// Rows that are decoded of each input at a time, and rows written at a time.
@@ -27,7 +28,7 @@ pub(crate) async fn merge(
     shared: &Arc<Shared>,
     table: Table,
     inputs: &[Arc<DataFile>],
-) -> Result<DataFile, StorageError> {
+) -> Result<Unpublished, StorageError> {
     let (shared, inputs) = (shared.clone(), inputs.to_vec());
     off_thread(async move { merge_here(&shared, table, &inputs).await }).await
 }
@@ -36,11 +37,12 @@ async fn merge_here(
     shared: &Shared,
     table: Table,
     inputs: &[Arc<DataFile>],
-) -> Result<DataFile, StorageError> {
+) -> Result<Unpublished, StorageError> {
     let mut merge = Merge::new(shared, table, inputs).await?;
     let rows: u64 = inputs.iter().map(|file| file.rows).sum();
     let day = inputs.first().map_or(0, |file| day_of(file.min_time));
-    let mut writer = FileWriter::create(shared.disk.clone(), table, day, rows as usize, COMPACT_LEVEL)?;
+    let mut writer =
+        FileWriter::create(shared.tables.disk().clone(), table, day, rows as usize, COMPACT_LEVEL)?;
     let mut join = Join::of(table);
     while let Some(batch) = merge.next_batch().await? {
         if let Some(batch) = join.push(batch)? {

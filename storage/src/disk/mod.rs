@@ -10,7 +10,7 @@ use std::{fmt, io, ops::Range, time::SystemTime};
 use bytes::Bytes;
 
 #[cfg(test)]
-pub(crate) use crash::{CrashDisk, Fault};
+pub(crate) use crash::{CrashDisk, Fault, Moment, Unsynced};
 pub(crate) use local::LocalDisk;
 pub(crate) use store::DiskStore;
 
@@ -86,11 +86,18 @@ pub(crate) fn put(disk: &dyn Disk, path: &str, bytes: &[Bytes], existing: Existi
 /// Gives a finished and synced file its name.
 pub(crate) fn publish(disk: &dyn Disk, unfinished: &str, path: &str, existing: Existing) -> io::Result<()> {
     match existing {
-        Existing::Replace => disk.rename(unfinished, path)?,
+        Existing::Replace => {
+            disk.rename(unfinished, path)?;
+            disk.sync_names(path)
+        }
         Existing::Keep => {
             disk.link(unfinished, path)?;
-            disk.remove(unfinished)?;
+            let durable = disk.remove(unfinished).and_then(|()| disk.sync_names(path));
+            if durable.is_err() {
+                // Readers would believe in a name that a crash may take back.
+                let _ = disk.remove(path);
+            }
+            durable
         }
     }
-    disk.sync_names(path)
 }

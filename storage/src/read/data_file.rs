@@ -26,7 +26,7 @@ use crate::StorageError;
 /// A Parquet file of a table, as its log states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataFile {
-    /// In the snapshot's object store: `spans/date=2026-11-21/….parquet`.
+    /// In the snapshot's object store: `spans/date=2026-11-21/<unique>-<CRC-32C of the file>.parquet`.
     pub path: Path,
     pub size_bytes: u64,
     pub rows: u64,
@@ -40,6 +40,13 @@ pub struct DataFile {
 impl DataFile {
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         range.overlaps(self.min_time, self.max_time)
+    }
+
+    #[allow(dead_code)]
+    /// The CRC-32C that the file had when it was written; files of others have none in their names.
+    pub(crate) fn checksum(&self) -> Option<u32> {
+        let (_, checksum) = self.path.filename()?.strip_suffix(".parquet")?.rsplit_once('-')?;
+        u32::from_str_radix(checksum, 16).ok().filter(|_| checksum.len() == 8)
     }
 
     /// The UTC date of its partition, `2026-11-21`.
@@ -105,7 +112,8 @@ impl FileSource {
         let footer = match cache.get(&self.file.path) {
             Some(footer) => footer,
             None => {
-                let footer = self.get_metadata(None).await?;
+                let footer = self.get_metadata(None).await;
+                let footer = footer.map_err(|error| StorageError::of_file(&self.file.path, error))?;
                 cache.insert(self.file.path.clone(), footer.clone());
                 footer
             }

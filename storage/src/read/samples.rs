@@ -118,6 +118,7 @@ async fn read_file(
     wanted: &Wanted,
     columns: &mut [SeriesColumns],
 ) -> Result<(), StorageError> {
+    let path = file.path.clone();
     let mut source = FileSource::new(shared.object_store.clone(), file);
     let footer = source.footer(&shared.footers).await?;
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
@@ -149,7 +150,7 @@ async fn read_file(
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS)
         .build()?;
-    while let Some(batch) = batches.try_next().await? {
+    while let Some(batch) = batches.try_next().await.map_err(|error| StorageError::of_file(&path, error))? {
         take(&batch, wanted, columns)?;
     }
     Ok(())

@@ -161,6 +161,7 @@ async fn file_stream(
     plan: &Plan,
     file: std::sync::Arc<DataFile>,
 ) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
+    let path = file.path.clone();
     let mut source = FileSource::new(snapshot.object_store.clone(), file);
     let footer = source.footer(&snapshot.footers).await?;
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
@@ -185,7 +186,7 @@ async fn file_stream(
         .build()?;
     let plan = plan.clone();
     Ok(rows
-        .map_err(StorageError::from)
+        .map_err(move |error| StorageError::of_file(&path, error))
         .and_then(move |batch| std::future::ready(plan.project(&batch)))
         .boxed())
 }

@@ -17,12 +17,12 @@ use deltalake_core::{
     },
 };
 use futures::TryStreamExt;
-use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path, prefix::PrefixStore};
 use pharos_model::UnixNanos;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Change, TableLog};
+use super::{Change, OpenTableLog, TableLog};
 use crate::{DataFile, StorageError, Table};
 
 /// Our name in the log's `txn` actions; their version is the number of a WAL segment.
@@ -31,12 +31,17 @@ const APP_ID: &str = "pharos-wal";
 /// Commits between two checkpoints.
 const CHECKPOINT_COMMITS: u64 = 100;
 
+/// How often, and after which time, a list that lacks an object is asked for again.
+const LATE_LISTS: u32 = 60;
+const LATE_LIST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 500 });
+
 /// For engines that are reading the table as it was.
 const KEEP_COMMITS: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(3_600) };
 
 /// A Delta table, in the folder of its name: any engine that reads Delta reads it.
 pub(crate) struct DeltaLog {
     table: Table,
+    objects: Arc<dyn ObjectStore>,
     delta: DeltaTable,
     is_new: bool,
 }
@@ -62,26 +67,35 @@ impl DeltaLog {
         let location =
             Url::parse(&format!("memory:///{}/", table.name())).map_err(|error| log_error(table, error))?;
         let prefixed = Arc::new(PrefixStore::new(store.clone(), table.name()));
-        let log_store = default_logstore(prefixed, store, &location, &StorageConfig::default());
+        let log_store = default_logstore(prefixed, store.clone(), &location, &StorageConfig::default());
         let mut delta = DeltaTable::new(log_store.clone());
-        let is_new = !delta.verify_deltatable_existence().await.map_err(wrap)?;
+        let is_new = !exists(&*store, &commit_path(table, 0)).await?
+            && !exists(&*store, &log_path(table, "_last_checkpoint")).await?
+            && !delta.verify_deltatable_existence().await.map_err(wrap)?;
         if !is_new {
-            delta.load().await.map_err(wrap)?;
+            load_newest(&mut delta, &*store, table).await.map_err(|error| match error {
+                StorageError::TableLog { message, .. } => {
+                    StorageError::BrokenFile { path: format!("{}/_delta_log", table.name()), message }
+                }
+                other => other,
+            })?;
         } else {
-            delta = CreateBuilder::new()
-                .with_log_store(log_store)
+            let created = CreateBuilder::new()
+                .with_log_store(log_store.clone())
                 .with_table_name(table.name())
                 .with_columns(columns(table).map_err(|error| log_error(table, error))?)
                 .with_partition_columns(["date"])
-                .await
-                .map_err(wrap)?;
+                .await;
+            match created {
+                Ok(created) => delta = created,
+                // It was made, and what came after failed; or lists do not show it yet.
+                Err(_) if exists(&*store, &commit_path(table, 0)).await? => {
+                    load_newest(&mut delta, &*store, table).await?;
+                }
+                Err(error) => return Err(wrap(error)),
+            }
         }
-        Ok(DeltaLog { table, delta, is_new })
-    }
-
-    /// Whether there was no log before.
-    pub(crate) fn is_new(&self) -> bool {
-        self.is_new
+        Ok(DeltaLog { table, objects: store, delta, is_new })
     }
 
     /// Sums the log up in one file, and removes the commits before it that no reader needs any more.
@@ -134,8 +148,26 @@ impl DeltaLog {
     }
 }
 
+/// Delta tables, each in the folder of its name.
+pub(crate) struct DeltaLogs;
+
+#[async_trait]
+impl OpenTableLog for DeltaLogs {
+    async fn open(
+        &self,
+        objects: Arc<dyn ObjectStore>,
+        table: Table,
+    ) -> Result<Box<dyn TableLog>, StorageError> {
+        Ok(Box::new(DeltaLog::open(objects, table).await?))
+    }
+}
+
 #[async_trait]
 impl TableLog for DeltaLog {
+    fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     async fn files(&self) -> Result<Vec<Arc<DataFile>>, StorageError> {
         let snapshot = self.delta.snapshot().map_err(|error| self.error(error))?.snapshot();
         let log_store = self.delta.log_store();
@@ -202,8 +234,50 @@ impl TableLog for DeltaLog {
     }
 
     async fn reload(&mut self) -> Result<(), StorageError> {
-        self.delta.load().await.map_err(|error| log_error(self.table, error))
+        load_newest(&mut self.delta, &*self.objects, self.table).await
     }
+}
+
+fn log_path(table: Table, name: &str) -> Path {
+    Path::from(format!("{}/_delta_log/{name}", table.name()))
+}
+
+fn commit_path(table: Table, version: Version) -> Path {
+    log_path(table, &format!("{version:020}.json"))
+}
+
+async fn exists(objects: &dyn ObjectStore, path: &Path) -> Result<bool, StorageError> {
+    match objects.head(path).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads the newest version. A store's lists may be late, but it always gives an object that is asked for by name: a
+/// version that is there and was not loaded is waited for.
+async fn load_newest(
+    delta: &mut DeltaTable,
+    objects: &dyn ObjectStore,
+    table: Table,
+) -> Result<(), StorageError> {
+    for _ in 0..LATE_LISTS {
+        let loaded = delta.load().await;
+        let next = match (&loaded, delta.version()) {
+            (Ok(()), Some(version)) => version + 1,
+            _ => 0,
+        };
+        if !exists(objects, &commit_path(table, next)).await? {
+            return loaded.map_err(|error| log_error(table, error));
+        }
+        if let Err(error) = loaded
+            && !matches!(error, DeltaTableError::NotATable(_))
+        {
+            return Err(log_error(table, error));
+        }
+        tokio::time::sleep(LATE_LIST_PAUSE).await;
+    }
+    Err(log_error(table, "the object store does not list a commit that is there"))
 }
 
 fn log_error(table: Table, error: impl std::fmt::Display) -> StorageError {

@@ -18,6 +18,12 @@ pub(crate) struct Replayed {
     pub(crate) quarantined_bytes: u64,
 }
 
+impl Replayed {
+    fn nothing_of(segment: u64) -> Replayed {
+        Replayed { segment, commits: Vec::new(), length: 0, quarantined_bytes: 0 }
+    }
+}
+
 /// Reads all segments, oldest first. A frame that a crash cut off at the end of the newest is dropped: nobody was
 /// told that it was stored. Anything else that cannot be read is reported, copied to `quarantine/` and passed over.
 pub(crate) fn replay(disk: &dyn Disk) -> Result<Vec<Replayed>, StorageError> {
@@ -38,39 +44,45 @@ pub(crate) fn replay(disk: &dyn Disk) -> Result<Vec<Replayed>, StorageError> {
             Some((segment, length)) if segment == *number => Some(length),
             _ => None,
         };
-        let Some((header, start)) = frame::Header::decode(&bytes) else {
-            // A crash while the newest segment was made; it has no frame that anyone was told of.
-            if age > 0 || bytes.len() as u64 > MAX_UNFINISHED_HEADER {
-                quarantine(disk, *number, 0, &bytes)?;
+        let (header, start) = match frame::Header::decode(&bytes) {
+            Some(header) => header,
+            // A crash while the newest segment was made: it has no frame that anyone was told of.
+            None if age == 0 && frame::find_frame(&bytes).is_none() => {
+                replayed.push(Replayed::nothing_of(*number));
+                continue;
             }
-            replayed.push(Replayed {
-                segment: *number,
-                commits: Vec::new(),
-                length: 0,
-                quarantined_bytes: 0,
-            });
-            continue;
+            // The frames behind it have checksums of their own, and most likely this release's columns.
+            None => {
+                let schemas = Schemas::current().encode()?;
+                (frame::Header { segment: *number, previous: None, schemas }, 0)
+            }
         };
         limit = header.previous;
-        replayed.push(read_segment(disk, *number, &header, &bytes, start, counted)?);
+        let read = Stretch { bytes: &bytes, start, counted, is_newest: age == 0 };
+        replayed.push(read_segment(disk, *number, &header.schemas, &read)?);
     }
     replayed.reverse();
     Ok(replayed)
 }
 
-/// A header is far smaller; a file beyond this has frames behind a damaged header.
-const MAX_UNFINISHED_HEADER: u64 = 256 << 10;
+/// A segment's frames.
+struct Stretch<'a> {
+    bytes: &'a Bytes,
+    start: usize,
+    /// Bytes of the segment that count, where the next one's header says so.
+    counted: Option<u64>,
+    is_newest: bool,
+}
 
 fn read_segment(
     disk: &dyn Disk,
     segment: u64,
-    header: &frame::Header,
-    bytes: &Bytes,
-    start: usize,
-    counted: Option<u64>,
+    schemas: &[u8],
+    stretch: &Stretch<'_>,
 ) -> Result<Replayed, StorageError> {
+    let Stretch { bytes, start, counted, is_newest } = *stretch;
     let end = counted.map_or(bytes.len(), |length| bytes.len().min(length as usize));
-    let mut replayed = Replayed { segment, commits: Vec::new(), length: start as u64, quarantined_bytes: 0 };
+    let mut replayed = Replayed { length: start as u64, ..Replayed::nothing_of(segment) };
     if counted.is_some_and(|length| length > bytes.len() as u64) {
         tracing::error!(
             segment,
@@ -78,7 +90,7 @@ fn read_segment(
             "WAL segment is shorter than it was"
         );
     }
-    let Some(schemas) = Schemas::decode(&header.schemas) else {
+    let Some(schemas) = Schemas::decode(schemas) else {
         replayed.quarantined_bytes = (end - start) as u64;
         quarantine(disk, segment, start, bytes.get(start..end).unwrap_or_default())?;
         return Ok(replayed);
@@ -88,7 +100,7 @@ fn read_segment(
         let Some(frame) = frame::decode_frame(rest) else {
             let next = frame::find_frame(rest);
             // Behind the last whole frame of the newest segment lies what was not acknowledged.
-            if next.is_none() && counted.is_none() {
+            if next.is_none() && is_newest {
                 tracing::info!(
                     segment,
                     bytes = rest.len(),
