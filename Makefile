@@ -47,7 +47,7 @@ browser-test: ui
 tools:
 	@deploy/prerequisites.sh mold
 prerequisites:
-	@deploy/prerequisites.sh mold chromium prometheus python3-venv
+	@deploy/prerequisites.sh mold chromium prometheus prometheus-alertmanager python3-venv
 
 ## Licences, sources and doubled versions of dependencies.
 deny:

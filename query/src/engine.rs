@@ -10,10 +10,9 @@ use std::{
 use parking_lot::RwLock;
 use pharos_model::UnixNanos;
 use pharos_storage::Storage;
-use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::{graph::Inventory, sql::SqlEngine};
+use crate::{graph::Inventory, host::Host, rules::Rules, sql::SqlEngine};
 
 /// What queries may take, and what the server tells of itself. `EngineConfig::default()` has Prometheus' limits.
 #[derive(Clone, Debug)]
@@ -60,30 +59,9 @@ impl Default for EngineConfig {
     }
 }
 
-/// What the server adds to `/api/v1/status`.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct ServerStatus {
-    pub listeners: Vec<Listener>,
-    pub received: Vec<Received>,
-}
+struct NoHost;
 
-#[derive(Clone, Debug, Serialize)]
-pub struct Listener {
-    pub name: String,
-    pub address: String,
-}
-
-/// Items that came in by one protocol.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Received {
-    pub protocol: String,
-    pub items: u64,
-    pub rejected: u64,
-    pub last_unix_ms: Option<i64>,
-}
-
-type StatusSource = Arc<dyn Fn() -> ServerStatus + Send + Sync>;
+impl Host for NoHost {}
 
 /// Answers queries over one storage. A handle: clones share everything.
 #[derive(Clone)]
@@ -94,7 +72,8 @@ struct Inner {
     config: EngineConfig,
     started: (Instant, UnixNanos),
     inventory: RwLock<Arc<Inventory>>,
-    status: RwLock<Option<StatusSource>>,
+    host: RwLock<Arc<dyn Host>>,
+    rules: Rules,
     promql_permits: Arc<Semaphore>,
     sql: SqlEngine,
 }
@@ -104,7 +83,8 @@ impl Engine {
         Engine(Arc::new(Inner {
             started: (Instant::now(), UnixNanos::now()),
             inventory: RwLock::default(),
-            status: RwLock::new(None),
+            host: RwLock::new(Arc::new(NoHost)),
+            rules: Rules::new(storage.clone(), &config),
             promql_permits: Arc::new(Semaphore::new(config.promql_concurrency.max(1))),
             sql: SqlEngine::new(storage.clone(), &config),
             storage,
@@ -112,9 +92,14 @@ impl Engine {
         }))
     }
 
-    /// Lets the server tell of its listeners and of what it received.
-    pub fn set_status_source(&self, source: impl Fn() -> ServerStatus + Send + Sync + 'static) {
-        *self.0.status.write() = Some(Arc::new(source));
+    /// Lets the server tell of itself.
+    pub fn set_host(&self, host: impl Host + 'static) {
+        *self.0.host.write() = Arc::new(host);
+    }
+
+    /// Recording and alerting rules; none run before a configuration is applied.
+    pub fn rules(&self) -> &Rules {
+        &self.0.rules
     }
 
     /// Kubernetes' view, which telemetry lacks.
@@ -138,9 +123,8 @@ impl Engine {
         self.0.inventory.read().clone()
     }
 
-    pub(crate) fn server_status(&self) -> ServerStatus {
-        let source = self.0.status.read().clone();
-        source.map(|source| source()).unwrap_or_default()
+    pub(crate) fn host(&self) -> Arc<dyn Host> {
+        self.0.host.read().clone()
     }
 
     pub(crate) fn uptime(&self) -> Duration {

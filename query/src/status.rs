@@ -33,7 +33,7 @@ struct TableStatus {
 }
 
 async fn status(State(engine): State<Engine>) -> Json<Status> {
-    let ServerStatus { listeners, received } = engine.server_status();
+    let ServerStatus { listeners, received } = engine.host().status();
     let tables = engine.storage().stats().tables.into_iter().map(|table| TableStatus {
         name: table.table.name(),
         rows: table.rows,

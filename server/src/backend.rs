@@ -8,14 +8,16 @@ use std::{
 
 use anyhow::Context;
 use pharos_collector::{Collector, CollectorConfig, ScrapeConfig};
-use pharos_query::{Engine, EngineConfig, ServerStatus, api};
+use pharos_query::{Engine, EngineConfig, Rules, api};
 use pharos_storage::{Storage, StorageConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     listener::Listener,
-    mesh_config, say, self_metrics,
+    mesh_config,
+    process::{Process, Reread},
+    say, self_metrics,
     settings::{Config, Durability, Listen},
     web_ui,
 };
@@ -34,6 +36,7 @@ pub(crate) struct Sockets {
 /// A running backend.
 pub(crate) struct Backend {
     storage: Storage,
+    rules: Rules,
     ui: SocketAddr,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -52,7 +55,7 @@ impl Sockets {
     }
 
     /// Opens the store, replays what a crash left, and serves.
-    pub(crate) async fn start(self, config: Config) -> anyhow::Result<Backend> {
+    pub(crate) async fn start(self, config: Config, reread: Reread) -> anyhow::Result<Backend> {
         let started = Instant::now();
         let storage = Storage::open(storage_config(&config))
             .await
@@ -69,10 +72,17 @@ impl Sockets {
         let Sockets { ui, prometheus, otlp_grpc, otlp_http, zipkin, jaeger } = self;
         let addresses =
             [&ui, &prometheus, &otlp_grpc, &otlp_http, &zipkin, &jaeger].map(|l| (l.name, l.address));
-        let told = collector.clone();
-        engine.set_status_source(move || status(&addresses, &told));
-        let backend =
-            Backend { ui: ui.address, storage: storage.clone(), stop: stop.clone(), tasks: Vec::new() };
+        let process = Process::new(addresses.to_vec(), collector.clone(), engine.rules().clone(), reread);
+        engine.set_host(process.clone());
+        process.apply(&config).await?;
+        let rules = engine.rules().clone();
+        let backend = Backend {
+            ui: ui.address,
+            storage: storage.clone(),
+            rules,
+            stop: stop.clone(),
+            tasks: Vec::new(),
+        };
         // Remote write too: a client that is told one address for Prometheus' API expects all of it there.
         let for_ui =
             api::ui_router(engine.clone()).merge(collector.remote_write_router()).merge(web_ui::router());
@@ -92,6 +102,7 @@ impl Sockets {
                 async move { scraper.run_scraper(stop).await }
             }),
         ];
+        tasks.push(tokio::spawn(reload_on_hangup(process, stop.clone())?));
         if let Some(folder) = config.mesh_config_dir {
             tasks.push(tokio::spawn(mesh_config::follow(folder, backend.storage.clone(), stop)));
         }
@@ -111,11 +122,29 @@ impl Backend {
     /// Stops taking requests, ends those that are open, writes what is in memory to files.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
+        self.rules.stop().await;
         for task in self.tasks {
             task.await?;
         }
         self.storage.close().await.context("cannot close the data")
     }
+}
+
+/// SIGHUP asks to read the configuration again; what is wrong with it is told and changes nothing.
+fn reload_on_hangup(process: Process, stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = process.reload().await {
+                tracing::error!("the configuration is not read again: {error:#}");
+            }
+        }
+    })
 }
 
 fn storage_config(config: &Config) -> StorageConfig {
@@ -138,22 +167,5 @@ fn engine_config(config: &Config) -> EngineConfig {
         retention: config.retention,
         flags: BTreeMap::from([("storage.path".to_string(), config.data_dir.display().to_string())]),
         ..EngineConfig::default()
-    }
-}
-
-fn status(listeners: &[(&'static str, SocketAddr)], collector: &Collector) -> ServerStatus {
-    let listener = |(name, address): &(&'static str, SocketAddr)| pharos_query::Listener {
-        name: (*name).to_string(),
-        address: address.to_string(),
-    };
-    let received = |received: pharos_collector::Received| pharos_query::Received {
-        protocol: received.protocol.name().to_string(),
-        items: received.items,
-        rejected: received.rejected,
-        last_unix_ms: received.last_unix_ms,
-    };
-    ServerStatus {
-        listeners: listeners.iter().map(listener).collect(),
-        received: collector.counters().into_iter().map(received).collect(),
     }
 }

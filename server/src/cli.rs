@@ -24,6 +24,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  pharos demo --rps 50\n\nThen open http://127.0.0.1:20001. Ctrl-C stops all of it."
     )]
     Demo(Demo),
+    /// Check files without starting anything
+    #[command(subcommand)]
+    Check(Check),
     /// One process of the demo; started by `pharos demo`
     #[command(name = pharos_demo::PROCESS_SUBCOMMAND, hide = true, disable_help_flag = true)]
     DemoProcess {
@@ -32,7 +35,16 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(clap::Args, Debug)]
+#[derive(Subcommand, Debug)]
+pub(crate) enum Check {
+    /// Read Prometheus' rule files and tell of all faults in them
+    Rules {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Serve {
     /// YAML file with settings
     #[arg(long, value_name = "FILE", env = "PHAROS_CONFIG")]

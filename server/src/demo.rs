@@ -1,13 +1,13 @@
 //! `pharos demo`: the backend, and beside it the mesh whose telemetry it takes.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use pharos_demo::{BackendAddresses, Demo, DemoConfig, Progress};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::{backend::Sockets, cli, say};
+use crate::{backend::Sockets, cli, say, settings::Config};
 
 pub(crate) async fn run(arguments: cli::Demo, stop: CancellationToken) -> anyhow::Result<()> {
     let mut config = crate::config_of(&arguments.serve)?;
@@ -25,7 +25,13 @@ pub(crate) async fn run(arguments: cli::Demo, stop: CancellationToken) -> anyhow
     })?;
     config.scrape_yaml = Some(with_mesh(config.scrape_yaml.as_deref(), &demo.scrape_targets())?);
     config.mesh_config_dir = Some(demo.istio_config_dir().to_path_buf());
-    let backend = sockets.start(config).await?;
+    let (serve, started_with) = (arguments.serve.clone(), config.clone());
+    // The demo's own parts stay as they are.
+    let reread = Arc::new(move || {
+        let config = crate::config_of(&serve)?;
+        Ok(Config { rules: config.rules, prometheus_yaml: config.prometheus_yaml, ..started_with.clone() })
+    });
+    let backend = sockets.start(config, reread).await?;
 
     let (ready, is_ready) = oneshot::channel();
     let mut ready = Some(ready);

@@ -9,11 +9,18 @@ mod cli;
 mod demo;
 mod listener;
 mod mesh_config;
+mod process;
+mod prometheus_config;
 mod self_metrics;
 mod settings;
 mod web_ui;
 
-use std::{io::Write, path::Path, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -30,6 +37,7 @@ use crate::{
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(serve) => with_runtime(async move |stop| run_backend(&serve, stop).await),
+        Command::Check(cli::Check::Rules { files }) => check_rules(&files),
         Command::Demo(demo) => with_runtime(async move |stop| demo::run(demo, stop).await),
         // Asks for a single thread and must be first to start one.
         Command::DemoProcess { arguments } => pharos_demo::process_main(arguments),
@@ -82,10 +90,28 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Outpu
 
 async fn run_backend(serve: &Serve, stop: CancellationToken) -> anyhow::Result<()> {
     let config = config_of(serve)?;
-    let backend = Sockets::bind(&config.listen).await?.start(config).await?;
+    let serve = serve.clone();
+    let reread = Arc::new(move || config_of(&serve));
+    let backend = Sockets::bind(&config.listen).await?.start(config, reread).await?;
     backend.say_ready();
     stop.cancelled().await;
     backend.stop().await
+}
+
+/// Says of each file whether its rules are good.
+fn check_rules(files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut faults = 0;
+    for file in files {
+        match pharos_query::check_rule_files(std::slice::from_ref(file)) {
+            Ok(count) => say!("{}: {count} rules found", file.display()),
+            Err(errors) => {
+                faults += errors.len();
+                errors.iter().for_each(|error| say!("{error}"));
+            }
+        }
+    }
+    anyhow::ensure!(faults == 0, "{faults} faults");
+    Ok(())
 }
 
 fn config_of(serve: &Serve) -> anyhow::Result<Config> {

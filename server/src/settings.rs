@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use pharos_model::PromDuration;
+use pharos_query::RuleSettings;
 use serde::Deserialize;
+
+use crate::prometheus_config::{self, rule_settings};
 
 /// What a person may set. `None` is "not said here".
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -96,11 +99,20 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", env = "PHAROS_MESH_CONFIG_DIR", help_heading = "Mesh")]
     mesh_config_dir: Option<PathBuf>,
 
-    /// Prometheus' own `global` and `scrape_configs`; only in the file.
+    /// Where a browser finds the Prometheus API; links in alerts begin with it [default: http:// and the address of
+    /// --listen-prometheus]
+    #[arg(long, value_name = "URL", env = "PHAROS_EXTERNAL_URL", help_heading = "Rules and alerts")]
+    external_url: Option<String>,
+
+    /// Prometheus' own `global`, `scrape_configs`, `rule_files` and `alerting`; only in the file.
     #[arg(skip)]
     global: Option<serde_json::Value>,
     #[arg(skip)]
     scrape_configs: Option<serde_json::Value>,
+    #[arg(skip)]
+    rule_files: Option<Vec<PathBuf>>,
+    #[arg(skip)]
+    alerting: Option<serde_json::Value>,
 }
 
 /// When a write counts as done.
@@ -129,6 +141,10 @@ pub(crate) struct Config {
     pub(crate) base_dir: PathBuf,
     /// Prometheus' YAML with `global` and `scrape_configs`; `None` scrapes nothing.
     pub(crate) scrape_yaml: Option<String>,
+    /// Files with rules, how they are evaluated, and who is told of alerts.
+    pub(crate) rules: RuleSettings,
+    /// What `/api/v1/status/config` shows: the parts of the configuration that are Prometheus' own, without secrets.
+    pub(crate) prometheus_yaml: String,
 }
 
 /// Where each listener is to bind.
@@ -183,6 +199,9 @@ impl Settings {
             mesh_config_dir: self.mesh_config_dir.or(weaker.mesh_config_dir),
             global: self.global.or(weaker.global),
             scrape_configs: self.scrape_configs.or(weaker.scrape_configs),
+            rule_files: self.rule_files.or(weaker.rule_files),
+            alerting: self.alerting.or(weaker.alerting),
+            external_url: self.external_url.or(weaker.external_url),
         }
     }
 
@@ -197,6 +216,20 @@ impl Settings {
         if head_bytes < 1 << 20 {
             bail!("head_bytes is {head_bytes}: at least 1MiB is needed");
         }
+        let listen_prometheus = loopback(self.listen_prometheus, 9090);
+        let rules = rule_settings(
+            self.global.as_ref(),
+            self.alerting.as_ref(),
+            self.rule_files.as_deref().unwrap_or_default(),
+            self.external_url.unwrap_or_else(|| format!("http://{listen_prometheus}")),
+            &base_dir,
+        )?;
+        let prometheus_yaml = prometheus_config::shown(
+            self.global.as_ref(),
+            self.alerting.as_ref(),
+            self.rule_files.as_deref(),
+            self.scrape_configs.as_ref(),
+        );
         let scrape_yaml = match (self.global, self.scrape_configs) {
             (None, None) => None,
             // JSON is YAML; the collector reads Prometheus' own format.
@@ -213,7 +246,7 @@ impl Settings {
             tables_url: self.tables_url,
             listen: Listen {
                 ui: loopback(self.listen_ui, 20001),
-                prometheus: loopback(self.listen_prometheus, 9090),
+                prometheus: listen_prometheus,
                 otlp_grpc: loopback(self.listen_otlp_grpc, 4317),
                 otlp_http: loopback(self.listen_otlp_http, 4318),
                 zipkin: loopback(self.listen_zipkin, 9411),
@@ -229,6 +262,8 @@ impl Settings {
             mesh_config_dir: self.mesh_config_dir,
             base_dir,
             scrape_yaml,
+            rules,
+            prometheus_yaml,
         })
     }
 }

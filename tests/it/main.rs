@@ -9,3 +9,4 @@ mod foreign_clients;
 mod malformed;
 mod prometheus;
 mod restart;
+mod rules;

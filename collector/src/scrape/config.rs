@@ -54,8 +54,12 @@ struct ConfigFile {
 struct Global {
     scrape_interval: PromDuration,
     scrape_timeout: Option<PromDuration>,
-    /// Taken, so that a whole `global` can be copied; Pharos evaluates no rules.
-    evaluation_interval: Option<PromDuration>,
+    #[serde(rename = "evaluation_interval")]
+    _evaluation_interval: serde::de::IgnoredAny,
+    #[serde(rename = "rule_query_offset")]
+    _rule_query_offset: serde::de::IgnoredAny,
+    #[serde(rename = "external_labels")]
+    _external_labels: serde::de::IgnoredAny,
     body_size_limit: Size,
     sample_limit: usize,
     label_limit: usize,
@@ -69,7 +73,9 @@ impl Default for Global {
         Global {
             scrape_interval: PromDuration(Duration::from_secs(60)),
             scrape_timeout: None,
-            evaluation_interval: None,
+            _evaluation_interval: serde::de::IgnoredAny,
+            _rule_query_offset: serde::de::IgnoredAny,
+            _external_labels: serde::de::IgnoredAny,
             body_size_limit: Size(0),
             sample_limit: 0,
             label_limit: 0,

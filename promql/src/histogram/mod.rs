@@ -82,6 +82,30 @@ impl From<&pharos_model::NativeHistogram> for Histogram {
     }
 }
 
+/// As it is stored: a recording rule may give histograms.
+impl From<&Histogram> for pharos_model::NativeHistogram {
+    fn from(computed: &Histogram) -> pharos_model::NativeHistogram {
+        let occupied =
+            |buckets: &Buckets| buckets.0.iter().copied().filter(|(_, count)| *count != 0.0).collect();
+        pharos_model::NativeHistogram {
+            schema: computed.schema,
+            reset_hint: match computed.reset_hint {
+                ResetHint::Unknown => pharos_model::ResetHint::Unknown,
+                ResetHint::Reset => pharos_model::ResetHint::Reset,
+                ResetHint::NotReset => pharos_model::ResetHint::NotReset,
+                ResetHint::Gauge => pharos_model::ResetHint::Gauge,
+            },
+            zero_threshold: computed.zero_threshold,
+            zero_count: computed.zero_count,
+            count: computed.count,
+            sum: computed.sum,
+            positive: occupied(&computed.positive),
+            negative: occupied(&computed.negative),
+            custom_bounds: computed.custom_bounds.to_vec(),
+        }
+    }
+}
+
 impl Buckets {
     /// Consecutive buckets from `offset` on.
     pub fn dense(offset: i32, counts: impl IntoIterator<Item = f64>) -> Buckets {

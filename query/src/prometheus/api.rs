@@ -2,17 +2,19 @@
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Path, RawQuery, State},
-    response::Response,
-    routing::get,
+    extract::{DefaultBodyLimit, Path, RawQuery, State, rejection::PathRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
 };
+use pharos_promql::Features;
 use serde_json::json;
 
 use super::{
     exemplars::exemplars,
-    federate, labels, query,
+    features, federate, labels, parse_query, query,
     respond::{ApiError, Notes, success},
-    status,
+    rules, status, targets,
 };
 use crate::{Engine, params::Params};
 
@@ -30,8 +32,20 @@ pub(crate) fn router() -> Router<Engine> {
         .route("/api/v1/labels", get(label_names).post(label_names))
         .route("/api/v1/label/{name}/values", get(label_values))
         .route("/api/v1/metadata", get(metadata))
-        .route("/api/v1/rules", get(async || success(json!({ "groups": [] }), &Notes::default())))
-        .route("/api/v1/alerts", get(async || success(json!({ "alerts": [] }), &Notes::default())))
+        .route("/api/v1/format_query", get(format_query).post(format_query))
+        .route("/api/v1/parse_query", get(parse_query).post(parse_query))
+        .route("/api/v1/targets", get(targets))
+        .route("/api/v1/targets/metadata", get(targets_metadata))
+        .route("/api/v1/scrape_pools", get(scrape_pools))
+        .route("/api/v1/rules", get(list_rules))
+        .route("/api/v1/alerts", get(async |State(engine): State<Engine>| rules::alerts(&engine)))
+        .route(
+            "/api/v1/alertmanagers",
+            get(async |State(engine): State<Engine>| rules::alertmanagers(&engine)),
+        )
+        .route("/api/v1/features", get(async || features::features(promql_features())))
+        .route("/api/v1/notifications", get(async || success(json!([]), &Notes::default())))
+        .merge(admin_router())
         .route(
             "/api/v1/status/buildinfo",
             get(async |State(engine): State<Engine>| status::build_info(&engine)),
@@ -43,7 +57,18 @@ pub(crate) fn router() -> Router<Engine> {
             get(async |State(engine): State<Engine>| status::runtime_info(&engine)),
         )
         .route("/api/v1/status/tsdb", get(tsdb))
+        .route("/api/v1/status/walreplay", get(async || status::wal_replay()))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+}
+
+/// As in a Prometheus that was started without `--web.enable-admin-api`.
+fn admin_router() -> Router<Engine> {
+    let disabled = async || ApiError::unavailable("admin APIs disabled");
+    let methods = || post(disabled).put(disabled);
+    Router::new()
+        .route("/api/v1/admin/tsdb/delete_series", methods())
+        .route("/api/v1/admin/tsdb/clean_tombstones", methods())
+        .route("/api/v1/admin/tsdb/snapshot", methods())
 }
 
 /// What lies outside of `/api/v1`, on Prometheus' own port alone.
@@ -52,6 +77,12 @@ pub(crate) fn root_router() -> Router<Engine> {
         .route("/federate", get(federate_text))
         .route("/-/healthy", get(async || "Pharos is healthy.\n"))
         .route("/-/ready", get(async || "Pharos is ready.\n"))
+        .route("/-/reload", post(reload).put(reload))
+}
+
+/// The parts of the language that are switched on.
+fn promql_features() -> Features {
+    Features::default()
 }
 
 fn params(query: RawQuery, body: &str) -> Params {
@@ -83,12 +114,50 @@ async fn label_names(State(engine): State<Engine>, query: RawQuery, body: String
     blocking(move || labels::names(&engine, &params(query, &body))).await
 }
 
-async fn label_values(State(engine): State<Engine>, Path(name): Path<String>, query: RawQuery) -> ApiResult {
+async fn label_values(
+    State(engine): State<Engine>,
+    name: Result<Path<String>, PathRejection>,
+    query: RawQuery,
+) -> ApiResult {
+    let Path(name) = name.map_err(|_| ApiError::bad_data("invalid label name: it is no UTF-8"))?;
     blocking(move || labels::values(&engine, &name, &params(query, ""))).await
 }
 
 async fn metadata(State(engine): State<Engine>, query: RawQuery) -> ApiResult {
     labels::metadata(&engine, &params(query, ""))
+}
+
+async fn format_query(query: RawQuery, body: String) -> ApiResult {
+    parse_query::format(&params(query, &body), promql_features())
+}
+
+async fn parse_query(query: RawQuery, body: String) -> ApiResult {
+    parse_query::parse(&params(query, &body), promql_features())
+}
+
+async fn targets(State(engine): State<Engine>, query: RawQuery) -> Response {
+    targets::targets(&engine, &params(query, ""))
+}
+
+async fn targets_metadata(State(engine): State<Engine>, query: RawQuery) -> ApiResult {
+    blocking(move || targets::metadata(&engine, &params(query, ""))).await
+}
+
+async fn scrape_pools(State(engine): State<Engine>) -> Response {
+    targets::scrape_pools(&engine)
+}
+
+async fn list_rules(State(engine): State<Engine>, query: RawQuery) -> ApiResult {
+    rules::rules(&engine, &params(query, ""))
+}
+
+async fn reload(State(engine): State<Engine>) -> Response {
+    match engine.host().reload().await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {error}\n")).into_response()
+        }
+    }
 }
 
 async fn tsdb(State(engine): State<Engine>, query: RawQuery) -> ApiResult {

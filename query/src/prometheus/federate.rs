@@ -1,6 +1,6 @@
 //! `/federate?match[]=…`: the current value of series in the text format, with its time.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write};
 
 use axum::{
     http::header,
@@ -29,6 +29,7 @@ pub(crate) async fn federate(engine: &Engine, params: &Params) -> Result<Respons
     let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
     let columns = engine.storage().read_samples(&ids, first_ms, now_ms).await?;
     let mut columns = columns.into_iter().peekable();
+    let external = engine.host().configuration().external_labels;
     let mut text = String::new();
     let mut current = String::new();
     for (id, labels) in &series {
@@ -39,22 +40,54 @@ pub(crate) async fn federate(engine: &Engine, params: &Params) -> Result<Respons
         }
         if current != labels.metric_name() {
             current = labels.metric_name().to_string();
-            let _ = writeln!(text, "# TYPE {current} untyped");
+            let _ = writeln!(text, "# TYPE {} untyped", quoted_name(&current));
         }
-        write_series(&mut text, labels);
+        write_series(&mut text, &with_external(labels, &external));
         let _ = writeln!(text, " {} {time_ms}", format_float(*value));
     }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
+/// External labels say where samples come from; what a series says itself comes first.
+fn with_external(labels: &Labels, external: &Labels) -> Labels {
+    let mut labels = labels.clone();
+    for (name, value) in external.iter() {
+        if !labels.contains(name) {
+            labels.set(name, value);
+        }
+    }
+    labels
+}
+
+/// A name that is none of the older text format stands in quotes, and within the braces.
 fn write_series(text: &mut String, labels: &Labels) {
-    text.push_str(labels.metric_name());
-    text.push('{');
+    let metric = labels.metric_name();
+    let mut separator = "";
+    if is_plain(metric) {
+        text.push_str(metric);
+        text.push('{');
+    } else {
+        let _ = write!(text, "{{{}", quoted_name(metric));
+        separator = ",";
+    }
     let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
     let instance = (!labels.contains("instance")).then_some(("instance", ""));
-    for (index, (name, value)) in own.chain(instance).enumerate() {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = write!(text, "{}{name}=\"{value}\"", if index > 0 { "," } else { "" });
+    for (name, value) in own.chain(instance) {
+        let _ = write!(text, "{separator}{}=\"{}\"", quoted_name(name), escaped(value));
+        separator = ",";
     }
     text.push('}');
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'))
+}
+
+fn quoted_name(name: &str) -> Cow<'_, str> {
+    if is_plain(name) { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", escaped(name))) }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,6 +1,9 @@
 //! `/series`, `/labels`, `/label/<name>/values`, `/metadata`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use axum::response::Response;
 use pharos_model::LabelMatcher;
@@ -59,6 +62,7 @@ pub(crate) fn names(engine: &Engine, params: &Params) -> Result<Response, ApiErr
 }
 
 pub(crate) fn values(engine: &Engine, name: &str, params: &Params) -> Result<Response, ApiError> {
+    let name = &*unescaped(name);
     if name.is_empty() {
         return Err(ApiError::bad_data("invalid label name: \"\""));
     }
@@ -69,6 +73,31 @@ pub(crate) fn values(engine: &Engine, name: &str, params: &Params) -> Result<Res
     }
     let (values, notes) = limited(values, limit);
     Ok(success(values, &notes))
+}
+
+/// A name that a URL cannot hold comes as `U__` and the name with `_` doubled and other characters as `_hex_`; what is
+/// not well formed is taken as it stands.
+fn unescaped(name: &str) -> Cow<'_, str> {
+    let Some(escaped) = name.strip_prefix("U__") else { return Cow::Borrowed(name) };
+    let mut out = String::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some((plain, after)) = rest.split_once('_') {
+        out.push_str(plain);
+        if let Some(after) = after.strip_prefix('_') {
+            out.push('_');
+            rest = after;
+            continue;
+        }
+        let decoded = after.split_once('_').and_then(|(hex, after)| {
+            let code = (hex.len() <= 6).then(|| u32::from_str_radix(hex, 16).ok()).flatten()?;
+            Some((char::from_u32(code)?, after))
+        });
+        let Some((c, after)) = decoded else { return Cow::Borrowed(name) };
+        out.push(c);
+        rest = after;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 pub(crate) fn series(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
@@ -108,4 +137,25 @@ pub(crate) fn metadata(engine: &Engine, params: &Params) -> Result<Response, Api
         }
     }
     Ok(success(families, &Notes::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unescaped_where_they_are_well_formed() {
+        for (escaped, name) in [
+            ("plain", "plain"),
+            ("U__http_2e_status", "http.status"),
+            ("U__a__b", "a_b"),
+            ("U___1f600_", "😀"),
+            ("U__a_zz_b", "U__a_zz_b"),
+            ("U__a_2e", "U__a_2e"),
+            ("U__a_110000_", "U__a_110000_"),
+            ("U__", ""),
+        ] {
+            assert_eq!(unescaped(escaped), name, "{escaped}");
+        }
+    }
 }

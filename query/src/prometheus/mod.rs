@@ -2,10 +2,17 @@
 
 pub(crate) mod api;
 mod exemplars;
+mod features;
 mod federate;
 mod labels;
+mod parse_query;
 mod query;
 mod respond;
+mod rules;
 mod source;
 mod status;
+mod targets;
 mod times;
+
+pub(crate) use source::StorageSource;
+pub(crate) use times::rfc3339;

@@ -50,6 +50,19 @@ impl ApiError {
         ApiError { kind: "timeout", status: StatusCode::SERVICE_UNAVAILABLE, message: message.to_string() }
     }
 
+    pub(crate) fn not_found(message: impl ToString) -> ApiError {
+        ApiError { kind: "not_found", status: StatusCode::NOT_FOUND, message: message.to_string() }
+    }
+
+    /// Something that is switched off.
+    pub(crate) fn unavailable(message: impl ToString) -> ApiError {
+        ApiError {
+            kind: "unavailable",
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            message: message.to_string(),
+        }
+    }
+
     pub(crate) fn of_parameter(name: &str, error: &ParseError) -> ApiError {
         ApiError::bad_data(format!("invalid parameter {name:?}: {error}"))
     }

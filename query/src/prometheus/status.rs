@@ -35,8 +35,11 @@ pub(crate) fn build_info(engine: &Engine) -> Response {
 }
 
 pub(crate) fn config(engine: &Engine) -> Response {
-    let interval = duration_text(engine.config().scrape_interval);
-    answer(json!({ "yaml": format!("global:\n  scrape_interval: {interval}\n  evaluation_interval: 1m\n") }))
+    let yaml = engine.host().configuration().yaml.unwrap_or_else(|| {
+        let interval = duration_text(engine.config().scrape_interval);
+        format!("global:\n  scrape_interval: {interval}\n  evaluation_interval: 1m\n")
+    });
+    answer(json!({ "yaml": yaml }))
 }
 
 pub(crate) fn flags(engine: &Engine) -> Response {
@@ -48,14 +51,15 @@ pub(crate) fn runtime_info(engine: &Engine) -> Response {
         Timestamp::from_nanosecond(i128::from(time.0)).map(|time| time.to_string()).unwrap_or_default()
     };
     let started = rfc3339(engine.started());
+    let configuration = engine.host().configuration();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     answer(json!({
         "startTime": started,
         "CWD": std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
         "hostname": std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim(),
         "serverTime": rfc3339(UnixNanos::now()),
-        "reloadConfigSuccess": true,
-        "lastConfigTime": started,
+        "reloadConfigSuccess": configuration.reload_succeeded.unwrap_or(true),
+        "lastConfigTime": configuration.loaded_at.map_or_else(|| started.clone(), rfc3339),
         "corruptionCount": 0,
         "goroutineCount": 0,
         "GOMAXPROCS": threads,
@@ -65,6 +69,11 @@ pub(crate) fn runtime_info(engine: &Engine) -> Response {
         // Kiali reads its longest window here; without retention everything is kept.
         "storageRetention": engine.config().retention.map_or_else(|| "100y".to_string(), duration_text),
     }))
+}
+
+/// The API answers only when the log is replayed.
+pub(crate) fn wal_replay() -> Response {
+    answer(json!({ "min": 0, "max": 0, "current": 0 }))
 }
 
 /// Where the cardinality is.

@@ -43,6 +43,16 @@ pub(crate) fn range(params: &Params) -> Result<TimeRange, ParamError> {
     Ok(TimeRange::new(start, end))
 }
 
+/// A time in milliseconds since 1970, in UTC.
+pub(crate) fn rfc3339(time_ms: i64) -> String {
+    Timestamp::from_millisecond(time_ms).map(|time| time.to_string()).unwrap_or_default()
+}
+
+/// As Go prints it, also a time that was never set.
+pub(crate) fn rfc3339_or_never(time_ms: Option<i64>) -> String {
+    time_ms.map_or_else(|| "0001-01-01T00:00:00Z".to_string(), rfc3339)
+}
+
 /// Unix seconds; three decimals unless whole.
 pub(crate) fn write_time(out: &mut String, time_ms: i64) {
     let (seconds, ms) = (time_ms / 1_000, (time_ms % 1_000).unsigned_abs());

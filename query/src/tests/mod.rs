@@ -3,6 +3,7 @@
 mod access_logs;
 mod graph;
 mod prometheus;
+mod rules;
 mod sql;
 mod traces;
 
@@ -85,7 +86,9 @@ impl Bench {
 
     async fn text(&self, request: Request<Body>) -> (StatusCode, String) {
         let router = match request.uri().path() {
-            "/federate" | "/-/healthy" | "/-/ready" => api::prometheus_router(self.engine.clone()),
+            path if path == "/federate" || path.starts_with("/-/") => {
+                api::prometheus_router(self.engine.clone())
+            }
             _ => self.router(),
         };
         let response = router.oneshot(request).await.expect("infallible");

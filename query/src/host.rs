@@ -1,0 +1,106 @@
+//! What only the whole process knows, lent to the query APIs by the server.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::BoxFuture;
+use pharos_model::{Labels, UnixNanos};
+use serde::Serialize;
+
+/// The process around the engine. Everything has a default, so that an engine can do without one.
+pub trait Host: Send + Sync {
+    /// For `/api/v1/status`.
+    fn status(&self) -> ServerStatus {
+        ServerStatus::default()
+    }
+
+    /// For `/api/v1/targets` and what belongs to it.
+    fn scrape_targets(&self) -> ScrapeTargets {
+        ScrapeTargets::default()
+    }
+
+    /// For `/api/v1/status/config` and `runtimeinfo`.
+    fn configuration(&self) -> Configuration {
+        Configuration::default()
+    }
+
+    /// Reads the configuration anew; the error says what is wrong with it. `POST /-/reload` waits for it.
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async { Err("this server has no configuration to read again".to_string()) })
+    }
+}
+
+/// What the server adds to `/api/v1/status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ServerStatus {
+    pub listeners: Vec<Listener>,
+    pub received: Vec<Received>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Listener {
+    pub name: String,
+    pub address: String,
+}
+
+/// Items that came in by one protocol.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Received {
+    pub protocol: String,
+    pub items: u64,
+    pub rejected: u64,
+    pub last_unix_ms: Option<i64>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    /// In Prometheus' form, secrets left out; `None` where there is no file.
+    pub yaml: Option<String>,
+    /// Whether the last attempt to read it succeeded; `None` before the first.
+    pub reload_succeeded: Option<bool>,
+    pub loaded_at: Option<UnixNanos>,
+    /// Put on what `/federate` gives.
+    pub external_labels: Labels,
+}
+
+/// What is scraped, and what was found but is not.
+#[derive(Clone, Debug, Default)]
+pub struct ScrapeTargets {
+    pub active: Vec<ActiveTarget>,
+    pub dropped: Vec<DroppedTarget>,
+    /// By scrape pool; the dropped targets themselves may be too many to keep.
+    pub dropped_counts: BTreeMap<String, usize>,
+    pub pools: Vec<String>,
+}
+
+/// A target that is scraped.
+#[derive(Clone, Debug)]
+pub struct ActiveTarget {
+    /// Before relabelling.
+    pub discovered_labels: Labels,
+    pub labels: Labels,
+    /// The name of its scrape configuration.
+    pub scrape_pool: String,
+    pub scrape_url: String,
+    /// The URL as other machines reach it.
+    pub global_url: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub last_scrape: Option<Scrape>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Scrape {
+    pub time_ms: i64,
+    pub took: Duration,
+    /// Why it failed; `None` when the target is up.
+    pub error: Option<String>,
+}
+
+/// A target that relabelling dropped.
+#[derive(Clone, Debug)]
+pub struct DroppedTarget {
+    pub discovered_labels: Labels,
+    pub scrape_pool: String,
+}

@@ -1,0 +1,377 @@
+//! `/rules`, `/alerts`, `/alertmanagers`, `/targets` and what else tells of the server's own work.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::future::BoxFuture;
+use pharos_model::Labels;
+use serde_json::{Value, json};
+
+use super::{Bench, query_string, recent_minute_s};
+use crate::{ActiveTarget, Configuration, DroppedTarget, Host, RuleSettings, Scrape, ScrapeTargets};
+
+const RULES: &str = r#"
+groups:
+  - name: first
+    interval: 30s
+    rules:
+      - {record: "m:sum", expr: "sum(m)", labels: {team: mesh}}
+      - alert: High
+        expr: m > 1
+        for: 1m
+        labels: {severity: page}
+        annotations: {summary: "{{ $value }}"}
+  - name: second
+    limit: 5
+    rules: [{alert: Other, expr: "absent(m)"}]
+"#;
+
+async fn with_rules() -> (Bench, tempfile::TempDir, String) {
+    let bench = Bench::new().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rules.yml");
+    std::fs::write(&file, RULES).expect("written");
+    let alerting = json!({ "alertmanagers": [{
+        "path_prefix": "/am",
+        "static_configs": [{ "targets": ["127.0.0.1:1"] }],
+    }] });
+    let settings = RuleSettings {
+        files: vec![file.clone()],
+        alerting: serde_json::from_value(alerting).expect("good"),
+        ..RuleSettings::default()
+    };
+    bench.engine.rules().apply(&settings).await.expect("good rules");
+    (bench, folder, file.display().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_listed_filtered_and_paged() {
+    let (bench, _folder, file) = with_rules().await;
+    let data = async |query: &str| bench.get(&format!("/api/v1/rules{query}")).await.1["data"].clone();
+    let all = data("").await;
+    assert_eq!(
+        all["groups"][0]["rules"][0],
+        json!({
+            "name": "m:sum", "query": "sum(m)", "labels": { "team": "mesh" }, "type": "recording",
+            "health": "unknown", "evaluationTime": 0.0, "lastEvaluation": "0001-01-01T00:00:00Z",
+        })
+    );
+    assert_eq!(
+        all["groups"][0]["rules"][1],
+        json!({
+            "name": "High", "query": "m > 1", "state": "inactive", "duration": 60.0, "keepFiringFor": 0.0,
+            "labels": { "severity": "page" }, "annotations": { "summary": "{{ $value }}" }, "alerts": [],
+            "type": "alerting", "health": "unknown", "evaluationTime": 0.0,
+            "lastEvaluation": "0001-01-01T00:00:00Z",
+        })
+    );
+    let second = &all["groups"][1];
+    assert_eq!(
+        (&second["name"], &second["file"], &second["interval"], &second["limit"]),
+        (&json!("second"), &json!(file), &json!(60.0), &json!(5))
+    );
+    let names = async |query: &str| -> Vec<String> {
+        let data = data(query).await;
+        let groups = data["groups"].as_array().cloned().unwrap_or_default();
+        let rules = groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
+        rules.map(|rule| rule["name"].as_str().unwrap_or("").to_string()).collect()
+    };
+    for (query, want) in [
+        ("?type=alert", vec!["High", "Other"]),
+        ("?type=record", vec!["m:sum"]),
+        ("?rule_name[]=High&rule_name[]=Other", vec!["High", "Other"]),
+        ("?rule_group[]=second", vec!["Other"]),
+        ("?file[]=elsewhere", vec![]),
+        ("?match[]=%7Bseverity%3D%22page%22%7D", vec!["High"]),
+    ] {
+        assert_eq!(names(query).await, want, "{query}");
+    }
+    let page = data("?group_limit=1").await;
+    assert_eq!(page["groups"].as_array().map(Vec::len), Some(1));
+    let token = page["groupNextToken"].as_str().expect("a token").to_string();
+    let next = data(&format!("?group_limit=1&group_next_token={token}")).await;
+    assert_eq!((&next["groups"][0]["name"], &next["groupNextToken"]), (&json!("second"), &Value::Null));
+    for query in [
+        "?type=all",
+        "?group_limit=0",
+        "?group_next_token=x",
+        "?group_limit=1&group_next_token=x",
+        "?match[]=%7B",
+    ] {
+        let (status, body) = bench.get(&format!("/api/v1/rules{query}")).await;
+        assert_eq!((status.as_u16(), &body["errorType"]), (400, &json!("bad_data")), "{query}: {body}");
+    }
+    let managers = bench.get("/api/v1/alertmanagers").await.1["data"].clone();
+    assert_eq!(
+        managers,
+        json!({ "activeAlertmanagers": [{ "url": "http://127.0.0.1:1/am/api/v2/alerts" }], "droppedAlertmanagers": [] })
+    );
+    assert_eq!(bench.get("/api/v1/alerts").await.1["data"], json!({ "alerts": [] }));
+}
+
+/// On the real clock: the group's first evaluation comes within its interval of a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_run_by_themselves_and_alerts_are_shown() {
+    let bench = Bench::new().await;
+    let now_s = recent_minute_s() + 60;
+    let labels = Labels::from_pairs([("__name__", "m"), ("x", "1")]);
+    bench.append_counter(labels, [now_s - 1, now_s + 30].into_iter(), |_| 5.0).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rules.yml");
+    std::fs::write(
+        &file,
+        "groups: [{name: g, interval: 100ms, rules: [{record: r, expr: m * 2}, {alert: High, expr: m > 1}]}]",
+    )
+    .expect("written");
+    let settings = RuleSettings { files: vec![file], ..RuleSettings::default() };
+    bench.engine.rules().apply(&settings).await.expect("good rules");
+    let mut changes = bench.storage.subscribe();
+    let recorded = async {
+        loop {
+            changes.recv().await.expect("the storage lives");
+            let alerts = bench.get("/api/v1/alerts").await.1["data"]["alerts"].clone();
+            let stored = bench.get("/api/v1/query?query=r%20or%20ALERTS").await.1["data"]["result"].clone();
+            let names: BTreeSet<_> = stored
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|series| series["metric"]["__name__"].as_str().map(str::to_string))
+                .collect();
+            if names.len() == 2 {
+                return alerts;
+            }
+        }
+    };
+    let alerts = tokio::time::timeout(Duration::from_secs(30), recorded).await.expect("evaluated");
+    assert_eq!(
+        (&alerts[0]["labels"], &alerts[0]["state"], &alerts[0]["value"]),
+        (&json!({ "alertname": "High", "x": "1" }), &json!("firing"), &json!("5e+00"))
+    );
+    bench.engine.rules().stop().await;
+}
+
+struct Scraper;
+
+impl Host for Scraper {
+    fn scrape_targets(&self) -> ScrapeTargets {
+        let target = |job: &str, last_scrape| ActiveTarget {
+            discovered_labels: Labels::from_pairs([("__address__", "a:1")]),
+            labels: Labels::from_pairs([("job", job), ("instance", "a:1")]),
+            scrape_pool: job.into(),
+            scrape_url: "http://a:1/metrics".into(),
+            global_url: "http://a:1/metrics".into(),
+            interval: Duration::from_secs(15),
+            timeout: Duration::from_secs(10),
+            last_scrape,
+        };
+        let scrape = |error: Option<&str>| {
+            Some(Scrape {
+                time_ms: 1_500,
+                took: Duration::from_millis(250),
+                error: error.map(str::to_string),
+            })
+        };
+        ScrapeTargets {
+            active: vec![target("a", scrape(None)), target("b", scrape(Some("refused"))), target("c", None)],
+            dropped: vec![DroppedTarget { discovered_labels: Labels::empty(), scrape_pool: "b".into() }],
+            dropped_counts: [("b".to_string(), 1)].into(),
+            pools: vec!["b".into(), "a".into(), "c".into()],
+        }
+    }
+
+    fn configuration(&self) -> Configuration {
+        Configuration {
+            yaml: Some("global: {}\n".into()),
+            reload_succeeded: Some(false),
+            loaded_at: None,
+            external_labels: Labels::from_pairs([("cluster", "east")]),
+        }
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async { Err("line 3 is wrong".to_string()) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_is_told_of_as_prometheus_does() {
+    let bench = Bench::new().await;
+    bench.engine.set_host(Scraper);
+    let data = async |uri: &str| bench.get(uri).await.1["data"].clone();
+    let targets = data("/api/v1/targets").await;
+    let health: Vec<&Value> =
+        targets["activeTargets"].as_array().expect("a list").iter().map(|target| &target["health"]).collect();
+    assert_eq!(health, [&json!("up"), &json!("down"), &json!("unknown")]);
+    assert_eq!(
+        targets["activeTargets"][1],
+        json!({
+            "discoveredLabels": { "__address__": "a:1" }, "labels": { "instance": "a:1", "job": "b" },
+            "scrapePool": "b", "scrapeUrl": "http://a:1/metrics", "globalUrl": "http://a:1/metrics",
+            "lastError": "refused", "lastScrape": "1970-01-01T00:00:01.5Z", "lastScrapeDuration": 0.25,
+            "health": "down", "scrapeInterval": "15s", "scrapeTimeout": "10s",
+        })
+    );
+    assert_eq!(targets["droppedTargetCounts"], json!({ "b": 1 }));
+    for (query, active, dropped) in [
+        ("state=active", 3, 0),
+        ("state=dropped", 0, 1),
+        ("state=any&scrapePool=a", 1, 0),
+        ("scrapePool=b", 1, 1),
+    ] {
+        let targets = data(&format!("/api/v1/targets?{query}")).await;
+        let count = |name: &str| targets[name].as_array().map_or(0, Vec::len);
+        assert_eq!((count("activeTargets"), count("droppedTargets")), (active, dropped), "{query}");
+    }
+    assert_eq!(data("/api/v1/scrape_pools").await, json!({ "scrapePools": ["a", "b", "c"] }));
+    assert_eq!(data("/api/v1/status/config").await["yaml"], "global: {}\n");
+    assert_eq!(data("/api/v1/status/runtimeinfo").await["reloadConfigSuccess"], false);
+    assert_eq!(data("/api/v1/status/walreplay").await, json!({ "min": 0, "max": 0, "current": 0 }));
+    assert_eq!(data("/api/v1/features").await["promql_functions"]["rate"], true);
+    let (status, text) = bench.post("/-/reload", "text/plain", "").await;
+    assert_eq!((status.as_u16(), text), (500, json!("failed to reload config: line 3 is wrong\n")));
+    for path in ["delete_series", "clean_tombstones", "snapshot"] {
+        let (_, body) = bench.post(&format!("/api/v1/admin/tsdb/{path}"), "text/plain", "").await;
+        assert_eq!(
+            (&body["errorType"], &body["error"]),
+            (&json!("unavailable"), &json!("admin APIs disabled"))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_have_the_metadata_of_their_series() {
+    use pharos_model::{MetricKind, MetricMetadata, Sample, TimeSeries};
+    let bench = Bench::new().await;
+    bench.engine.set_host(Scraper);
+    let series = |job: &str, metric: &str, family: &str| TimeSeries {
+        labels: Labels::from_pairs([("__name__", metric), ("job", job), ("instance", "a:1")]),
+        samples: vec![Sample { time_ms: recent_minute_s() * 1_000, value: 1.0 }],
+        metadata: Some(MetricMetadata {
+            family: family.into(),
+            kind: MetricKind::Counter,
+            help: format!("Help of {family}."),
+            unit: String::new(),
+        }),
+        ..TimeSeries::default()
+    };
+    let all = vec![series("a", "x_total", "x"), series("b", "y_seconds_sum", "y_seconds")];
+    bench.append(pharos_storage::Batch::Samples(all)).await;
+    let get = async |query: &str| bench.get(&format!("/api/v1/targets/metadata?{query}")).await;
+    let target = json!({ "instance": "a:1", "job": "a" });
+    let (_, body) = get(&query_string([("match_target", "{job=\"a\"}")])).await;
+    assert_eq!(
+        body["data"],
+        json!([{ "target": target, "type": "counter", "help": "Help of x.", "unit": "", "metric": "x" }])
+    );
+    let (_, body) = get("metric=x").await;
+    assert_eq!(
+        body["data"],
+        json!([{ "target": target, "type": "counter", "help": "Help of x.", "unit": "" }])
+    );
+    assert_eq!(get("").await.1["data"].as_array().map(Vec::len), Some(2));
+    assert_eq!(get("limit=1").await.1["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(get("metric=none").await.0, 404);
+    assert_eq!(get("limit=many").await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_are_formatted_and_parsed() {
+    let bench = Bench::new().await;
+    let data = async |path: &str, query: &str| {
+        let (_, body) = bench.get(&format!("/api/v1/{path}?{}", query_string([("query", query)]))).await;
+        assert_eq!(body["status"], "success", "{body}");
+        body["data"].clone()
+    };
+    assert_eq!(data("format_query", "sum(  up )by(job)").await, "sum by (job) (up)");
+    let selector = |kind: &str, more: Value| {
+        let mut node = json!({
+            "type": kind, "name": "up", "matchers": [{ "name": "__name__", "value": "up", "type": "=" }],
+            "anchored": false, "smoothed": false, "offset": 0, "timestamp": null, "startOrEnd": null,
+        });
+        node.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        node
+    };
+    let cases = [
+        ("1.5", json!({ "type": "numberLiteral", "val": "1.5" })),
+        ("\"a\"", json!({ "type": "stringLiteral", "val": "a" })),
+        ("up offset -5m", selector("vectorSelector", json!({ "offset": -300_000 }))),
+        ("up[1h] @ 5", selector("matrixSelector", json!({ "range": 3_600_000, "timestamp": 5_000 }))),
+        ("up @ end()", selector("vectorSelector", json!({ "startOrEnd": "end" }))),
+        (
+            "-(up)",
+            json!({
+                "type": "unaryExpr", "op": "-",
+                "expr": { "type": "parenExpr", "expr": selector("vectorSelector", json!({})) },
+            }),
+        ),
+        (
+            "topk by (a) (2, up)",
+            json!({
+                "type": "aggregation", "op": "topk", "expr": selector("vectorSelector", json!({})),
+                "param": { "type": "numberLiteral", "val": "2" }, "grouping": ["a"], "without": false,
+            }),
+        ),
+        (
+            "up + on (a) group_left (b) up",
+            json!({
+                "type": "binaryExpr", "op": "+", "bool": false,
+                "lhs": selector("vectorSelector", json!({})), "rhs": selector("vectorSelector", json!({})),
+                "matching": {
+                    "card": "many-to-one", "labels": ["a"], "on": true, "include": ["b"],
+                    "fillValues": { "lhs": null, "rhs": null },
+                },
+            }),
+        ),
+        (
+            "up > bool 1",
+            json!({
+                "type": "binaryExpr", "op": ">", "bool": true, "matching": null,
+                "lhs": selector("vectorSelector", json!({})), "rhs": { "type": "numberLiteral", "val": "1" },
+            }),
+        ),
+        (
+            "round(up)",
+            json!({
+                "type": "call",
+                "func": { "name": "round", "argTypes": ["vector", "scalar"], "variadic": 1, "returnType": "vector" },
+                "args": [selector("vectorSelector", json!({}))],
+            }),
+        ),
+        (
+            "up[10m:30s] offset 1m",
+            json!({
+                "type": "subquery", "expr": selector("vectorSelector", json!({})), "range": 600_000, "step": 30_000,
+                "offset": 60_000, "timestamp": null, "startOrEnd": null,
+            }),
+        ),
+    ];
+    for (query, want) in cases {
+        assert_eq!(data("parse_query", query).await, want, "{query}");
+    }
+    let (status, body) =
+        bench.post("/api/v1/parse_query", "application/x-www-form-urlencoded", "query=sum(").await;
+    assert_eq!((status.as_u16(), &body["errorType"]), (400, &json!("bad_data")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn label_names_outside_of_ascii_are_found_and_federated() {
+    let bench = Bench::new().await;
+    bench.engine.set_host(Scraper);
+    let now_s = recent_minute_s();
+    let labels =
+        Labels::from_pairs([("__name__", "http.requests"), ("http.status", "200"), ("cluster", "west")]);
+    bench.append_counter(labels, std::iter::once(now_s), |_| 1.0).await;
+    let (_, body) = bench.get("/api/v1/label/U__http_2e_status/values").await;
+    assert_eq!(body["data"], json!(["200"]));
+    let request = axum::http::Request::get("/federate?match[]=%7B%22http.requests%22%7D")
+        .body(axum::body::Body::empty())
+        .expect("a request");
+    let (_, text) = bench.text(request).await;
+    assert_eq!(
+        text,
+        format!(
+            "# TYPE \"http.requests\" untyped\n\
+             {{\"http.requests\",cluster=\"west\",\"http.status\"=\"200\",instance=\"\"}} 1 {}\n",
+            now_s * 1_000
+        )
+    );
+}

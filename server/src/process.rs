@@ -1,0 +1,120 @@
+//! What the query APIs ask of the process: its listeners, its scrape targets, its configuration and to read that anew.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use pharos_collector::Collector;
+use pharos_model::UnixNanos;
+use pharos_query::{ActiveTarget, Configuration, Host, Rules, Scrape, ScrapeTargets, ServerStatus};
+
+use crate::settings::Config;
+
+/// Reads the configuration again, from where it was read first.
+pub(crate) type Reread = Arc<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
+
+/// The process as the APIs see it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Process(Arc<Inner>);
+
+struct Inner {
+    listeners: Vec<(&'static str, SocketAddr)>,
+    collector: Collector,
+    rules: Rules,
+    reread: Reread,
+    loaded: Mutex<Configuration>,
+}
+
+impl Process {
+    pub(crate) fn new(
+        listeners: Vec<(&'static str, SocketAddr)>,
+        collector: Collector,
+        rules: Rules,
+        reread: Reread,
+    ) -> Process {
+        Process(Arc::new(Inner { listeners, collector, rules, reread, loaded: Mutex::default() }))
+    }
+
+    /// Puts the parts of a configuration in force that may change while Pharos runs: rules and alerting.
+    pub(crate) async fn apply(&self, config: &Config) -> anyhow::Result<()> {
+        let applied = self.0.rules.apply(&config.rules).await.map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", errors.join("\n"))
+        });
+        let mut loaded = self.0.loaded.lock();
+        loaded.reload_succeeded = Some(applied.is_ok());
+        if applied.is_ok() {
+            loaded.yaml = Some(config.prometheus_yaml.clone());
+            loaded.loaded_at = Some(UnixNanos::now());
+            loaded.external_labels = config.rules.external_labels.clone();
+        }
+        applied
+    }
+
+    /// What is wrong leaves everything as it was.
+    pub(crate) async fn reload(&self) -> anyhow::Result<()> {
+        let config = match (self.0.reread)() {
+            Ok(config) => config,
+            Err(error) => {
+                self.0.loaded.lock().reload_succeeded = Some(false);
+                return Err(error);
+            }
+        };
+        self.apply(&config).await?;
+        tracing::info!("the configuration is read again");
+        Ok(())
+    }
+}
+
+impl Host for Process {
+    fn status(&self) -> ServerStatus {
+        let listener = |(name, address): &(&'static str, SocketAddr)| pharos_query::Listener {
+            name: (*name).to_string(),
+            address: address.to_string(),
+        };
+        let received = |received: pharos_collector::Received| pharos_query::Received {
+            protocol: received.protocol.name().to_string(),
+            items: received.items,
+            rejected: received.rejected,
+            last_unix_ms: received.last_unix_ms,
+        };
+        ServerStatus {
+            listeners: self.0.listeners.iter().map(listener).collect(),
+            received: self.0.collector.counters().into_iter().map(received).collect(),
+        }
+    }
+
+    fn scrape_targets(&self) -> ScrapeTargets {
+        let active: Vec<ActiveTarget> = self.0.collector.targets().into_iter().map(active_target).collect();
+        let mut pools: Vec<String> = active.iter().map(|target| target.scrape_pool.clone()).collect();
+        pools.sort();
+        pools.dedup();
+        ScrapeTargets { active, pools, ..ScrapeTargets::default() }
+    }
+
+    fn configuration(&self) -> Configuration {
+        self.0.loaded.lock().clone()
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        let process = self.clone();
+        Box::pin(async move { process.reload().await.map_err(|error| format!("{error:#}")) })
+    }
+}
+
+fn active_target(target: pharos_collector::TargetStatus) -> ActiveTarget {
+    ActiveTarget {
+        discovered_labels: target.discovered_labels,
+        labels: target.labels,
+        scrape_pool: target.job,
+        global_url: target.url.clone(),
+        scrape_url: target.url,
+        interval: target.interval,
+        timeout: target.timeout,
+        last_scrape: target.last_scrape.map(|last| Scrape {
+            time_ms: last.unix_ms,
+            took: last.duration,
+            error: last.error,
+        }),
+    }
+}
