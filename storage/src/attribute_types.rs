@@ -62,6 +62,39 @@ pub(crate) fn cell(attributes: &Attributes) -> Cell<'static> {
     Cell::Bytes(Cow::Owned(types))
 }
 
+/// The types of a map's entries, each with the bytes that follow its tag. Without types all are strings.
+pub(crate) struct Tags<'a> {
+    types: Option<&'a [u8]>,
+}
+
+impl<'a> Tags<'a> {
+    pub(crate) fn new(types: Option<&'a [u8]>) -> Tags<'a> {
+        Tags { types }
+    }
+
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.types.unwrap_or_default()
+    }
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        let Some(types) = &mut self.types else { return Some((STRING, &[])) };
+        let (tag, after) = types.split_first()?;
+        let mut rest = after;
+        if *tag == WHOLE {
+            let length = read_length(&mut rest)?;
+            take(&mut rest, length)?;
+        }
+        let whole = after.get(..after.len() - rest.len())?;
+        *types = rest;
+        Some((*tag, whole))
+    }
+}
+
 /// Gives the texts their types back. Where the two columns do not fit each other, a value stays text.
 pub(crate) fn retype(texts: &Attributes, types: &[u8]) -> Attributes {
     let mut types = types;
@@ -178,7 +211,7 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn write_length(mut length: usize, out: &mut Vec<u8>) {
+pub(crate) fn write_length(mut length: usize, out: &mut Vec<u8>) {
     while length >= 0x80 {
         out.push(length as u8 | 0x80);
         length >>= 7;
@@ -186,7 +219,7 @@ fn write_length(mut length: usize, out: &mut Vec<u8>) {
     out.push(length as u8);
 }
 
-fn read_length(bytes: &mut &[u8]) -> Option<usize> {
+pub(crate) fn read_length(bytes: &mut &[u8]) -> Option<usize> {
     let mut length = 0usize;
     for shift in (0..35).step_by(7) {
         let byte = take_byte(bytes)?;
@@ -198,7 +231,7 @@ fn read_length(bytes: &mut &[u8]) -> Option<usize> {
     None
 }
 
-fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
+pub(crate) fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
     let (first, rest) = bytes.split_first()?;
     *bytes = rest;
     Some(*first)

@@ -3,6 +3,7 @@
 
 mod join;
 mod merge;
+mod stretches;
 
 use std::{
     sync::Arc,

@@ -13,10 +13,11 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     DataFile, StorageError, Table,
-    columns::to_batch,
+    columns::{concat, to_batch},
     derive::{metric_edges, summarise},
     head::Generation,
     parquet_file,
+    promoted::{self, Promoted},
     read::FileSource,
     shared::Shared,
     table_log::{Change, TableLog},
@@ -116,17 +117,23 @@ impl Flusher {
         if self.shared.state.read().table(table).flushed_through >= Some(generation.segment) {
             return Ok(());
         }
-        let (shared, rows) = (self.shared.clone(), generation.clone());
-        let files = blocking(move || {
-            parquet_file::write_files(shared.tables.disk(), table, &table_rows(&shared, &rows, table)?)
-        });
-        let files = self.publish(files.await?).await?;
-        if files.is_empty() {
+        let (shared, of_thread) = (self.shared.clone(), generation.clone());
+        let rows = blocking(move || table_rows(&shared, &of_thread, table)).await?;
+        let Some(rows) = rows else {
             self.shared.state.write().table_mut(table).flushed_through = Some(generation.segment);
             return Ok(());
-        }
+        };
+        let (promoted, more) = self.promote(table, &rows);
+        let (shared, columns) = (self.shared.clone(), promoted.clone());
+        let files = blocking(move || parquet_file::write_files(shared.tables.disk(), table, &columns, &rows));
+        let files = self.publish(files.await?).await?;
         self.read_back(&files).await?;
-        let change = Change { add: files, through_segment: Some(generation.segment), ..Change::default() };
+        let change = Change {
+            add: files,
+            through_segment: Some(generation.segment),
+            promoted: more.then_some(promoted),
+            ..Change::default()
+        };
         self.commit(&mut log, table, &change).await
     }
 
@@ -144,6 +151,7 @@ impl Flusher {
         committed.in_doubt = true;
         committed.log.reload().await?;
         let (files, through) = (committed.log.files().await?, committed.log.through_segment().await?);
+        let promoted = Arc::new(committed.log.promoted().await?);
         let mut state = self.shared.state.write();
         let known = state.table_mut(table);
         // Snapshots hold the files that are known, and so keep them from being removed.
@@ -154,8 +162,34 @@ impl Flusher {
         drop(held);
         known.files = Arc::new(files);
         known.flushed_through = known.flushed_through.max(through);
+        known.promoted = promoted;
         committed.in_doubt = false;
         Ok(())
+    }
+
+    /// The attributes that are columns from these rows on, and whether there are more than before.
+    fn promote(&self, table: Table, rows: &RecordBatch) -> (Arc<Promoted>, bool) {
+        let known = self.shared.state.read().table(table).promoted.clone();
+        if promoted::maps(table).is_empty() {
+            return (known, false);
+        }
+        let mut census = self.shared.censuses[table.index()].lock();
+        let refused = census.refused();
+        let more = census.count(table, &known, rows);
+        if census.refused() > refused {
+            tracing::warn!(
+                table = table.name(),
+                attributes = census.refused(),
+                limit = promoted::MAX_COLUMNS,
+                "frequent attributes stay in their map, since there are as many columns as can be"
+            );
+        }
+        if more.is_empty() {
+            return (known, false);
+        }
+        let names: Vec<String> = more.iter().map(|column| column.name()).collect();
+        tracing::info!(table = table.name(), columns = names.join(" "), "attributes become columns");
+        (Arc::new(known.with(table, more)), true)
     }
 
     /// Changes which files a table has, in its log and then for readers.
@@ -186,6 +220,9 @@ impl Flusher {
         files.retain(|file| !removed.contains(&file.path));
         files.extend(change.add.iter().cloned());
         known.flushed_through = known.flushed_through.max(change.through_segment);
+        if let Some(promoted) = &change.promoted {
+            known.promoted = promoted.clone();
+        }
         Ok(())
     }
 
@@ -220,8 +257,8 @@ fn table_rows(
     shared: &Shared,
     generation: &Generation,
     table: Table,
-) -> Result<Vec<RecordBatch>, StorageError> {
-    match table {
+) -> Result<Option<RecordBatch>, StorageError> {
+    let batches = match table {
         Table::Edges => {
             let mut edges = metric_edges(
                 generation.samples.columns(),
@@ -230,14 +267,17 @@ fn table_rows(
                 TimeRange::ALL,
             );
             edges.extend(generation.rows_of_edges().edges(TimeRange::ALL)?);
-            Ok(if edges.is_empty() { Vec::new() } else { vec![to_batch(&edges)?] })
+            vec![to_batch(&edges)?]
         }
         Table::TraceSummaries => {
-            let summaries = summarise(&generation.batches(Table::Spans, TimeRange::ALL)?)?;
-            Ok(if summaries.is_empty() { Vec::new() } else { vec![to_batch(&summaries)?] })
+            vec![to_batch(&summarise(&generation.batches(Table::Spans, TimeRange::ALL)?)?)?]
         }
-        _ => generation.batches(table, TimeRange::ALL),
+        _ => generation.batches(table, TimeRange::ALL)?,
+    };
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(None);
     }
+    Ok(Some(concat(&batches)?))
 }
 
 /// File I/O and encoding block, so they run apart from the async threads.

@@ -24,6 +24,7 @@ mod head;
 mod identity;
 mod open;
 mod parquet_file;
+mod promoted;
 mod read;
 mod rebuild;
 mod rows;

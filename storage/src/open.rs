@@ -76,19 +76,24 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
     blocking(move || cleaned.iter().try_for_each(|disk| remove_unfinished(&**disk))).await?;
     table_store.claim(&disk).await?;
     let mut logs: Vec<Mutex<Committed>> = Vec::new();
-    let mut tables: [TableFiles; Table::ALL.len()] = Default::default();
+    let mut tables: Vec<TableFiles> = Vec::new();
     for table in Table::ALL {
         let log = log_opener.open(object_store.clone(), table).await?;
         if log.is_new() {
             refuse_orphans(&table_store, table).await?;
         }
-        tables[table.index()] =
-            TableFiles { files: Arc::new(log.files().await?), flushed_through: log.through_segment().await? };
+        tables.push(TableFiles {
+            files: Arc::new(log.files().await?),
+            flushed_through: log.through_segment().await?,
+            promoted: Arc::new(log.promoted().await?),
+        });
         logs.push(Mutex::new(Committed::new(log)));
     }
     let logs: [_; Table::ALL.len()] =
         logs.try_into().map_err(|_| StorageError::DataDir("a table has no log".to_string()))?;
     let logs: TableLogs = Arc::new(logs);
+    let tables: [_; Table::ALL.len()] =
+        tables.try_into().map_err(|_| StorageError::DataDir("a table has no log".to_string()))?;
 
     let wal_disk = disk.clone();
     let replayed = blocking(move || wal::replay(&*wal_disk)).await?;
@@ -104,6 +109,7 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
         tables: table_store,
         object_store,
         footers: Arc::new(FooterCache::new(FOOTER_BYTES)),
+        censuses: Default::default(),
         tail: broadcast::Sender::new(TAIL_BATCHES),
         head_bytes: AtomicUsize::new(0),
         pending_bytes: AtomicUsize::new(0),

@@ -1,19 +1,19 @@
 //! Writing a table's files: sorted, split by date, each whole and durable before anyone hears of it.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
-    compute::{SortColumn, lexsort_to_indices, take_record_batch},
-    datatypes::{SchemaRef, TimestampMicrosecondType},
+    array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array},
+    compute::{SortColumn, filter_record_batch, lexsort_to_indices, rank, take_record_batch},
+    datatypes::{Int32Type, TimestampMicrosecondType},
 };
 use object_store::path::Path;
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, Encoding, ZstdLevel},
     file::{
-        metadata::SortingColumn,
-        properties::{EnabledStatistics, WriterProperties},
+        metadata::{KeyValue, SortingColumn},
+        properties::{BloomFilterPosition, EnabledStatistics, WriterProperties},
     },
     schema::types::ColumnPath,
 };
@@ -21,18 +21,18 @@ use pharos_model::UnixNanos;
 
 use crate::{
     DataFile, StorageError, Table,
-    columns::concat,
     disk::{Disk, DiskFile, UNFINISHED},
+    promoted::{self, AttributeMap, PARTIAL, Promoted, Split, split},
     table_store::Unpublished,
 };
 
 const MICROS_PER_DAY: i64 = 24 * 3_600 * 1_000_000;
-const MICROS_PER_MINUTE: i64 = 60_000_000;
 
-/// Rows of a row group: what a reader that prunes nothing decodes at once.
-pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
+/// Rows of a row group: what a reader that prunes nothing decodes at once, and of tables that are sorted in stretches
+/// of time, the rows of a stretch.
+pub(crate) const ROW_GROUP_ROWS: usize = 65_536;
 /// Rows of a page: what a reader that looks for a few rows decodes.
-const PAGE_ROWS: usize = 8_192;
+const PAGE_ROWS: usize = 4_096;
 
 /// Zstandard's level where writing should be fast, and where a file is to stay.
 pub(crate) const FLUSH_LEVEL: i32 = 1;
@@ -45,56 +45,59 @@ pub(crate) fn times_us(batch: &RecordBatch) -> Result<&[i64], StorageError> {
     Ok(times.ok_or_else(|| StorageError::NoColumn { table: "", column: "time".to_string() })?.values())
 }
 
-/// The columns by which the table's files are sorted.
+/// The columns by which the rows of a row group are sorted.
 pub(crate) fn sort_keys(table: Table, batch: &RecordBatch) -> Result<Vec<ArrayRef>, StorageError> {
-    let sort = table.sort();
-    let mut keys: Vec<ArrayRef> = Vec::with_capacity(sort.columns.len() + 1);
-    if sort.minute_first {
-        let minutes = times_us(batch)?.iter().map(|micros| micros.div_euclid(MICROS_PER_MINUTE));
-        keys.push(Arc::new(Int64Array::from_iter_values(minutes)));
-    }
-    for name in sort.columns {
-        let column = batch.column_by_name(name);
-        keys.push(
-            column
-                .cloned()
-                .ok_or_else(|| StorageError::NoColumn { table: table.name(), column: (*name).to_string() })?,
-        );
-    }
-    Ok(keys)
+    let key = |name: &&'static str| {
+        let column = batch.column_by_name(name).cloned();
+        column.ok_or_else(|| StorageError::NoColumn { table: table.name(), column: (*name).to_string() })
+    };
+    table.sort().columns.iter().map(key).collect()
 }
 
-/// The rows in the order of the table's files.
+/// The rows sorted as a row group of the table is.
 pub(crate) fn sorted(table: Table, rows: &RecordBatch) -> Result<RecordBatch, StorageError> {
-    Ok(take_record_batch(rows, &order_of(table, rows)?)?)
+    let keys = sort_keys(table, rows)?;
+    let columns: Vec<SortColumn> = keys
+        .iter()
+        .map(|values| Ok(SortColumn { values: ranked(values)?, options: None }))
+        .collect::<Result<_, StorageError>>()?;
+    Ok(take_record_batch(rows, &lexsort_to_indices(&columns, None)?)?)
 }
 
-fn order_of(table: Table, rows: &RecordBatch) -> Result<UInt32Array, StorageError> {
-    let columns: Vec<SortColumn> =
-        sort_keys(table, rows)?.into_iter().map(|values| SortColumn { values, options: None }).collect();
-    Ok(lexsort_to_indices(&columns, None)?)
+/// A column that sorts as `values` does: text by the rank of each word in the dictionary.
+fn ranked(values: &ArrayRef) -> Result<ArrayRef, StorageError> {
+    let Some(symbols) = values.as_dictionary_opt::<Int32Type>() else { return Ok(values.clone()) };
+    let ranks = rank(symbols.values(), None)?;
+    let rank_of = |key: Option<i32>| ranks.get(usize::try_from(key?).ok()?).copied();
+    Ok(Arc::new(symbols.keys().iter().map(rank_of).collect::<UInt32Array>()))
 }
 
-/// The rows of all batches in the order of the table's files, a batch for each UTC day on which there are some.
-pub(crate) fn sorted_by_day(
-    table: Table,
-    batches: &[RecordBatch],
-) -> Result<Vec<(i64, RecordBatch)>, StorageError> {
-    let rows = concat(batches)?;
-    let order = order_of(table, &rows)?;
-    let times = times_us(&rows)?;
-    let day_of = |row: &u32| times.get(*row as usize).map_or(0, |micros| micros.div_euclid(MICROS_PER_DAY));
-    let mut days: Vec<i64> = order.values().iter().map(day_of).collect();
+/// The rows in the order of time.
+pub(crate) fn by_time(rows: &RecordBatch) -> Result<RecordBatch, StorageError> {
+    let times = times_us(rows)?;
+    if times.is_sorted() {
+        return Ok(rows.clone());
+    }
+    let mut order: Vec<u32> = (0..times.len() as u32).collect();
+    order.sort_by_key(|row| times.get(*row as usize));
+    Ok(take_record_batch(rows, &UInt32Array::from(order))?)
+}
+
+/// The rows, a batch for each UTC day on which there are some; of one day they keep their order.
+pub(crate) fn by_day(rows: &RecordBatch) -> Result<Vec<(i64, RecordBatch)>, StorageError> {
+    let days_of_rows: Vec<i64> =
+        times_us(rows)?.iter().map(|micros| micros.div_euclid(MICROS_PER_DAY)).collect();
+    let mut days = days_of_rows.clone();
     days.sort_unstable();
     days.dedup();
-    let one_day = |day: i64| {
-        let chosen: UInt32Array = order.values().iter().copied().filter(|row| day_of(row) == day).collect();
-        Ok((day, take_record_batch(&rows, &chosen)?))
-    };
-    match days.as_slice() {
-        [day] => Ok(vec![(*day, take_record_batch(&rows, &order)?)]),
-        days => days.iter().map(|day| one_day(*day)).collect(),
+    if let [day] = days.as_slice() {
+        return Ok(vec![(*day, rows.clone())]);
     }
+    let one_day = |day: &i64| {
+        let chosen = BooleanArray::from_iter(days_of_rows.iter().map(|of_row| Some(of_row == day)));
+        Ok((*day, filter_record_batch(rows, &chosen)?))
+    };
+    days.iter().map(one_day).collect()
 }
 
 /// The UTC day of an instant, counted from 1970.
@@ -111,7 +114,9 @@ fn date_of_day(day: i64) -> String {
 
 /// A file under construction. Dropped unfinished, it leaves nothing.
 pub(crate) struct FileWriter {
+    table: Table,
     writer: ArrowWriter<Sink>,
+    partial: BTreeSet<String>,
     unfinished: Unfinished,
     /// Of its path, to which the checksum is added.
     stem: String,
@@ -125,6 +130,7 @@ impl FileWriter {
     pub(crate) fn create(
         disk: Arc<dyn Disk>,
         table: Table,
+        promoted: Arc<Promoted>,
         day: i64,
         rows: usize,
         level: i32,
@@ -134,14 +140,34 @@ impl FileWriter {
         let path = format!("{stem}{UNFINISHED}");
         let file = disk.create(&path).map_err(|error| StorageError::io(&path, error))?;
         let unfinished = Unfinished { disk, path, wanted: false };
-        let schema = table.schema();
-        let properties = properties(table, &schema, rows.min(ROW_GROUP_ROWS), level)?;
+        let schema = promoted.schema.clone();
+        let properties = properties(table, &promoted, rows.min(ROW_GROUP_ROWS), level)?;
         let sink = Sink { file, buffer: Vec::new(), length: 0, checksum: 0 };
         let writer = ArrowWriter::try_new(sink, schema, Some(properties))?;
-        Ok(FileWriter { writer, unfinished, stem, rows: 0, first_us: i64::MAX, last_us: i64::MIN })
+        Ok(FileWriter {
+            table,
+            writer,
+            partial: BTreeSet::new(),
+            unfinished,
+            stem,
+            rows: 0,
+            first_us: i64::MAX,
+            last_us: i64::MIN,
+        })
     }
 
-    /// Rows must come in the table's order.
+    /// One row group of a table that is sorted in stretches of time, from rows in the order of time.
+    pub(crate) fn write_stretch(&mut self, rows: &RecordBatch) -> Result<(), StorageError> {
+        self.write(&sorted(self.table, rows)?)?;
+        Ok(self.writer.flush()?)
+    }
+
+    /// These columns lack some values, which are in their map.
+    pub(crate) fn note_partial(&mut self, columns: BTreeSet<String>) {
+        self.partial.extend(columns);
+    }
+
+    /// Rows, as files have them, must come in the table's order.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), StorageError> {
         for micros in times_us(batch)? {
             self.first_us = self.first_us.min(*micros);
@@ -153,7 +179,11 @@ impl FileWriter {
 
     /// Returns when the file is whole and durable. It has no name yet.
     pub(crate) fn finish(self) -> Result<Unpublished, StorageError> {
-        let FileWriter { writer, mut unfinished, stem, rows, first_us, last_us } = self;
+        let FileWriter { mut writer, partial, mut unfinished, stem, rows, first_us, last_us, .. } = self;
+        if !partial.is_empty() {
+            let names = serde_json::to_string(&partial).unwrap_or_default();
+            writer.append_key_value_metadata(KeyValue::new(PARTIAL.to_string(), names));
+        }
         let mut sink = writer.into_inner()?;
         io::Write::flush(&mut sink)
             .and_then(|()| sink.file.sync())
@@ -219,16 +249,19 @@ impl io::Write for Sink {
 
 fn properties(
     table: Table,
-    schema: &SchemaRef,
+    promoted: &Promoted,
     rows: usize,
     level: i32,
 ) -> Result<WriterProperties, StorageError> {
+    let schema = &promoted.schema;
     let column = |name: &str| ColumnPath::from(name);
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS / 8)
+        .set_write_batch_size(PAGE_ROWS / 4)
+        // All in one place, so that a file is asked with one read.
+        .set_bloom_filter_position(BloomFilterPosition::End)
         // Pages' statistics only where they prune: they are parsed with each footer.
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_created_by(concat!("pharos ", env!("CARGO_PKG_VERSION")).to_string())
@@ -254,13 +287,19 @@ fn properties(
     for name in looked_up.filter(|name| schema.field_with_name(name).is_ok()) {
         properties = properties.set_column_statistics_enabled(column(name), EnabledStatistics::Page);
     }
-    for name in table.bloom_columns() {
+    let own = table.bloom_columns().iter().map(|name| column(name));
+    let of_promoted = promoted.columns.iter().map(|promoted| ColumnPath::from(promoted.name()));
+    let leaf = |map: &AttributeMap, end: &str| {
+        ColumnPath::from(vec![map.name.to_string(), "key_value".to_string(), end.to_string()])
+    };
+    let of_maps = promoted::maps(table).iter().flat_map(|map| [leaf(map, "key"), leaf(map, "value")]);
+    for path in own.chain(of_promoted).chain(of_maps) {
         properties = properties
-            .set_column_bloom_filter_enabled(column(name), true)
-            .set_column_bloom_filter_fpp(column(name), 0.01)
-            .set_column_bloom_filter_max_ndv(column(name), rows as u64);
+            .set_column_bloom_filter_enabled(path.clone(), true)
+            .set_column_bloom_filter_fpp(path.clone(), 0.01)
+            .set_column_bloom_filter_max_ndv(path, rows as u64);
     }
-    if !sort.minute_first {
+    if !sort.in_stretches {
         let sorting = sort
             .columns
             .iter()
@@ -272,19 +311,27 @@ fn properties(
     Ok(properties.build())
 }
 
-/// Writes rows in the table's order, a file for each day.
+/// Writes rows of the head, a file for each day.
 pub(crate) fn write_files(
     disk: &Arc<dyn Disk>,
     table: Table,
-    batches: &[RecordBatch],
+    promoted: &Arc<Promoted>,
+    rows: &RecordBatch,
 ) -> Result<Vec<Unpublished>, StorageError> {
-    if batches.iter().all(|batch| batch.num_rows() == 0) {
-        return Ok(Vec::new());
-    }
     let mut files = Vec::new();
-    for (day, rows) in sorted_by_day(table, batches)? {
-        let mut writer = FileWriter::create(disk.clone(), table, day, rows.num_rows(), FLUSH_LEVEL)?;
-        writer.write(&rows)?;
+    for (day, rows) in by_day(rows)? {
+        let Split { rows, partial } = split(table, promoted, &rows)?;
+        let mut writer =
+            FileWriter::create(disk.clone(), table, promoted.clone(), day, rows.num_rows(), FLUSH_LEVEL)?;
+        writer.note_partial(partial);
+        if table.sort().in_stretches {
+            let rows = by_time(&rows)?;
+            for start in (0..rows.num_rows()).step_by(ROW_GROUP_ROWS) {
+                writer.write_stretch(&rows.slice(start, ROW_GROUP_ROWS.min(rows.num_rows() - start)))?;
+            }
+        } else {
+            writer.write(&sorted(table, &rows)?)?;
+        }
         files.push(writer.finish()?);
     }
     Ok(files)

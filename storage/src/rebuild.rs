@@ -15,7 +15,7 @@ use crate::{
     compact::Compactor,
     derive::{EdgeSums, TraceSums, merge_edges, metric_edges},
     flush::off_thread,
-    parquet_file::{COMPACT_LEVEL, FileWriter, sorted_by_day},
+    parquet_file::{COMPACT_LEVEL, FileWriter, by_day, sorted},
     rows::{HistogramRow, SampleRow, TraceSummary},
     shared::Shared,
     table_log::Change,
@@ -94,6 +94,7 @@ async fn rebuild<R: Rebuild>(
     let base = table.files();
     let Some(first) = base.iter().map(|file| file.min_time).min() else { return Ok(Vec::new()) };
     let last = base.iter().map(|file| file.max_time).max().unwrap_or(first);
+    let promoted = shared.state.read().table(R::TABLE).promoted.clone();
     let mut writers: BTreeMap<i64, FileWriter> = BTreeMap::new();
     let mut start = first;
     let mut written = 0;
@@ -104,12 +105,13 @@ async fn rebuild<R: Rebuild>(
         let rows = table.complete_before(if is_last { UnixNanos::MAX } else { end });
         if !rows.is_empty() {
             written += rows.len() as u64;
-            for (day, batch) in sorted_by_day(R::TABLE, &[to_batch(&rows)?])? {
+            for (day, batch) in by_day(&sorted(R::TABLE, &to_batch(&rows)?)?)? {
                 let writer = match writers.entry(day) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(free) => free.insert(FileWriter::create(
                         shared.tables.disk().clone(),
                         R::TABLE,
+                        promoted.clone(),
                         day,
                         usize::MAX,
                         COMPACT_LEVEL,

@@ -7,13 +7,19 @@ use std::sync::{
 use std::time::Instant;
 
 use object_store::ObjectStore;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use pharos_model::SeriesId;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
-    Batch, DataFile, StorageConfig, StorageError, Table, commit::Columns, disk::Disk, head::Generation,
-    read::FooterCache, series_index::SeriesIndex, table_store::TableStore,
+    Batch, DataFile, StorageConfig, StorageError, Table,
+    commit::Columns,
+    disk::Disk,
+    head::Generation,
+    promoted::{Census, Promoted},
+    read::FooterCache,
+    series_index::SeriesIndex,
+    table_store::TableStore,
 };
 
 pub(crate) struct Shared {
@@ -27,6 +33,8 @@ pub(crate) struct Shared {
     /// The tables' files, as readers see them.
     pub(crate) object_store: Arc<dyn ObjectStore>,
     pub(crate) footers: Arc<FooterCache>,
+    /// Of attributes, by table.
+    pub(crate) censuses: [Mutex<Census>; Table::ALL.len()],
     pub(crate) tail: broadcast::Sender<Arc<Batch>>,
     /// Of the rows in the head.
     pub(crate) head_bytes: AtomicUsize,
@@ -60,11 +68,13 @@ pub(crate) struct State {
     tables: [TableFiles; Table::ALL.len()],
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct TableFiles {
     pub(crate) files: Arc<Vec<Arc<DataFile>>>,
     /// Rows of this WAL segment and of those before it are in the files.
     pub(crate) flushed_through: Option<u64>,
+    /// Attributes that are columns in the files that are written from now on.
+    pub(crate) promoted: Arc<Promoted>,
 }
 
 impl State {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 use pharos_model::{Edge, Exemplar, LabelMatcher, Labels, MetricMetadata, SeriesId, TimeRange};
@@ -160,6 +161,11 @@ impl Storage {
     /// are left out; the others come whole.
     pub fn snapshot(&self, table: Table, range: TimeRange) -> Result<TableSnapshot, StorageError> {
         TableSnapshot::take(&self.shared, table, range)
+    }
+
+    /// The table's own columns, then the attributes that are columns by themselves: a list that only grows.
+    pub fn schema(&self, table: Table) -> SchemaRef {
+        self.shared.state.read().table(table).promoted.schema.clone()
     }
 
     /// The series that fulfil all matchers and have samples in `range`, to the day's precision for series of before

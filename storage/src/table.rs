@@ -65,7 +65,7 @@ impl Table {
         Table::ALL.into_iter().find(|table| table.name() == name)
     }
 
-    /// Columns of the rows in files and in the head. All are nullable; text that repeats is
+    /// The table's own columns; [`crate::Storage::schema`] has attributes that became columns too. All are nullable; text that repeats is
     /// `Dictionary(Int32, Utf8)`, times are `Timestamp(Microsecond, "UTC")`.
     pub fn schema(self) -> SchemaRef {
         static SCHEMAS: LazyLock<[SchemaRef; Table::ALL.len()]> = LazyLock::new(|| {
@@ -99,9 +99,9 @@ impl Table {
         self as usize
     }
 
-    /// Columns by which a file is sorted after its time bucket, if it has one; those of the catalogue first.
+    /// Columns by which a file, or each of its row groups, is sorted; those of the catalogue first.
     pub(crate) fn sort(self) -> Sort {
-        let (bucket, columns): (bool, &'static [&'static str]) = match self {
+        let (in_stretches, columns): (bool, &'static [&'static str]) = match self {
             Table::Spans => (true, &["service", "name", "time", "start_nanos_rem"]),
             Table::AccessLogs => (true, &["destination_service", "time", "time_nanos_rem"]),
             Table::Logs => (true, &["service", "time", "time_nanos_rem"]),
@@ -111,7 +111,7 @@ impl Table {
             Table::Edges => (false, &["time", "origin", "source_workload", "destination_workload"]),
             Table::TraceSummaries => (false, &["time"]),
         };
-        Sort { minute_first: bucket, columns }
+        Sort { in_stretches, columns }
     }
 
     /// Columns that are looked up by equality and too varied for statistics to prune by.
@@ -126,11 +126,12 @@ impl Table {
     }
 }
 
-/// The order of rows in a file.
+/// The order of rows in a file; with `in_stretches`, of those in a row group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sort {
-    /// Rows of one minute stay together, whatever else they are sorted by.
-    pub(crate) minute_first: bool,
+    /// A row group holds the rows of a stretch of time, whatever they are sorted by in it: so the rows of one trace stay
+    /// together, and the newest are found without looking at all.
+    pub(crate) in_stretches: bool,
     pub(crate) columns: &'static [&'static str],
 }
 

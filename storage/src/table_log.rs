@@ -10,7 +10,7 @@ pub(crate) use delta::DeltaLogs;
 
 use object_store::ObjectStore;
 
-use crate::{DataFile, StorageError, Table};
+use crate::{DataFile, StorageError, Table, promoted::Promoted};
 
 /// One atomic change of a table.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub(crate) struct Change {
     pub(crate) remove: Vec<Arc<DataFile>>,
     /// All rows of this WAL segment and of those before it are in the table from now on.
     pub(crate) through_segment: Option<u64>,
+    /// From now on the table has these columns of attributes.
+    pub(crate) promoted: Option<Arc<Promoted>>,
     /// The added files hold the same rows as the removed ones.
     pub(crate) same_rows: bool,
 }
@@ -43,6 +45,9 @@ pub(crate) trait TableLog: Send + Sync {
 
     /// The newest WAL segment whose rows are all in the table.
     async fn through_segment(&self) -> Result<Option<u64>, StorageError>;
+
+    /// The columns of attributes that the table has.
+    async fn promoted(&self) -> Result<Promoted, StorageError>;
 
     /// After an error the change may have happened: [`TableLog::reload`] tells.
     async fn commit(&mut self, change: &Change) -> Result<(), StorageError>;

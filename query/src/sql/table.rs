@@ -15,12 +15,19 @@ use datafusion::{
         source::DataSourceExec,
     },
     error::DataFusionError,
-    execution::object_store::ObjectStoreUrl,
+    execution::{SendableRecordBatchStream, TaskContext, object_store::ObjectStoreUrl},
     logical_expr::{Between, BinaryExpr, Expr, Operator, TableProviderFilterPushDown, utils::conjunction},
-    physical_plan::{ExecutionPlan, empty::EmptyExec, union::UnionExec},
+    physical_plan::{
+        ExecutionPlan,
+        empty::EmptyExec,
+        stream::RecordBatchStreamAdapter,
+        streaming::{PartitionStream, StreamingTableExec},
+        union::UnionExec,
+    },
 };
+use futures::{TryFutureExt, TryStreamExt};
 use pharos_model::{TimeRange, UnixNanos};
-use pharos_storage::{Storage, Table, TableSnapshot};
+use pharos_storage::{Scan, ScanValue, Storage, Table, TableSnapshot};
 
 pub(super) struct StorageTable {
     storage: Storage,
@@ -41,8 +48,9 @@ impl fmt::Debug for StorageTable {
 
 #[async_trait]
 impl TableProvider for StorageTable {
+    /// It may have got more columns by the time of the scan, after those that it has now.
     fn schema(&self) -> SchemaRef {
-        self.table.schema()
+        self.storage.schema(self.table)
     }
 
     fn table_type(&self) -> TableType {
@@ -66,25 +74,106 @@ impl TableProvider for StorageTable {
             .storage
             .snapshot(self.table, range)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let schema = match projection {
+            Some(columns) => Arc::new(snapshot.schema.project(columns)?),
+            None => snapshot.schema.clone(),
+        };
+        if schema.fields().iter().any(|field| snapshot.is_made_of_several(field.name())) {
+            return storage_plan(snapshot, schema, filters, range, limit);
+        }
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !snapshot.files.is_empty() {
             plans.push(files_plan(&snapshot, state, projection, filters, limit)?);
         }
         if !snapshot.head.is_empty() {
             let head = [snapshot.head.clone()];
-            plans.push(MemorySourceConfig::try_new_exec(&head, self.schema(), projection.cloned())?);
+            plans.push(MemorySourceConfig::try_new_exec(&head, self.table.schema(), projection.cloned())?);
         }
         match plans.len() {
-            0 => {
-                let schema = match projection {
-                    Some(columns) => Arc::new(self.schema().project(columns)?),
-                    None => self.schema(),
-                };
-                Ok(Arc::new(EmptyExec::new(schema)))
-            }
+            0 => Ok(Arc::new(EmptyExec::new(schema))),
             1 => plans.pop().ok_or_else(|| DataFusionError::Internal("a plan is missing".into())),
             _ => UnionExec::try_new(plans),
         }
+    }
+}
+
+/// Attributes that are a column in one file and in the map in another, or both: the storage reads them, and leaves out
+/// what it can by the filters.
+fn storage_plan(
+    snapshot: TableSnapshot,
+    schema: SchemaRef,
+    filters: &[Expr],
+    range: TimeRange,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let mut scan = Scan::new(range).columns(names);
+    filters.iter().for_each(|filter| add_equal(filter, &mut scan));
+    // A filter that the storage does not know of may drop rows that the limit has counted.
+    scan.limit = limit.filter(|_| filters.is_empty());
+    let rows = Arc::new(Rows { snapshot, scan, schema: schema.clone() });
+    Ok(Arc::new(StreamingTableExec::try_new(schema, vec![rows], None, [], false, limit)?))
+}
+
+/// Rows that the storage reads.
+struct Rows {
+    snapshot: TableSnapshot,
+    scan: Scan,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rows({:?})", self.scan)
+    }
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (snapshot, scan) = (self.snapshot.clone(), self.scan.clone());
+        let rows = async move { snapshot.read(&scan).await }.try_flatten_stream();
+        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)));
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+    }
+}
+
+/// What the filter says of a column's value.
+fn add_equal(filter: &Expr, scan: &mut Scan) {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return };
+    match op {
+        Operator::And => {
+            add_equal(left, scan);
+            add_equal(right, scan);
+        }
+        Operator::Eq => {
+            let (column, value) = match (&**left, &**right) {
+                (Expr::Column(column), Expr::Literal(value, _))
+                | (Expr::Literal(value, _), Expr::Column(column)) => (column, value),
+                _ => return,
+            };
+            if let Some(value) = scan_value(value) {
+                scan.equals.push((column.name.clone(), value));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn scan_value(value: &ScalarValue) -> Option<ScanValue> {
+    match value {
+        ScalarValue::Dictionary(_, value) => scan_value(value),
+        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
+            Some(ScanValue::Text(text.clone()))
+        }
+        ScalarValue::Int64(Some(number)) => Some(ScanValue::Int(*number)),
+        ScalarValue::Int32(Some(number)) => Some(ScanValue::Int(i64::from(*number))),
+        ScalarValue::Boolean(Some(flag)) => Some(ScanValue::Bool(*flag)),
+        ScalarValue::Binary(Some(bytes)) => Some(ScanValue::Bytes(bytes.clone())),
+        _ => None,
     }
 }
 
@@ -97,9 +186,10 @@ fn files_plan(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let url = ObjectStoreUrl::parse("pharos://tables")?;
     state.runtime_env().register_object_store(url.as_ref(), snapshot.object_store.clone());
-    let mut source = ParquetSource::new(snapshot.schema.clone()).with_enable_page_index(true);
+    // Of the columns that are asked for here, every file has its own.
+    let mut source = ParquetSource::new(snapshot.table.schema()).with_enable_page_index(true);
     if let Some(filter) = conjunction(filters.to_vec()) {
-        let schema = DFSchema::try_from(snapshot.schema.clone())?;
+        let schema = DFSchema::try_from(snapshot.table.schema())?;
         source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
     }
     let files = snapshot.files.iter().map(|file| {

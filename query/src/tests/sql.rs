@@ -73,6 +73,47 @@ async fn rows_of_head_and_files_come_as_json() {
     assert_eq!(answer["rows"], json!([["up", 1_700_000_000.0, "2023-11-14T22:13:20Z"]]));
 }
 
+/// Rows with the attribute in the map only, in a column, and in the head: one table.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_that_became_a_column_is_found_in_all_rows() {
+    let bench = Bench::with_config(EngineConfig::default()).await;
+    let start = UnixNanos::from_seconds(UnixNanos::now().millis() / 1_000 - 100);
+    let span = |n: u64| Span {
+        trace_id: format!("{:x}", n + 1).parse().expect("id"),
+        span_id: format!("{:x}", n + 1).parse().expect("id"),
+        start: start.plus_nanos(n as i64 * 1_000_000),
+        attributes: [
+            ("http.route".to_string(), format!("/{}", n % 4).into()),
+            ("rows".to_string(), pharos_model::Value::Int(n as i64 % 10)),
+        ]
+        .into_iter()
+        .collect::<Attributes>(),
+        ..Span::default()
+    };
+    bench.append(Batch::Spans((0..40).map(span).collect())).await;
+    bench.storage.flush().await.expect("flushed");
+    let (status, _) = ask(&bench, r#"SELECT "attributes.http.route" FROM spans"#).await;
+    assert_eq!(status, 400, "no column yet");
+    bench.append(Batch::Spans((40..400).map(span).collect())).await;
+    bench.storage.flush().await.expect("flushed");
+    bench.append(Batch::Spans((400..440).map(span).collect())).await;
+    for (condition, expected) in [
+        (r#""attributes.http.route" = '/3'"#, 110),
+        ("attributes['http.route'] = '/3'", 110),
+        (r#""attributes.rows" = 7"#, 44),
+        (r#""attributes.rows" > 7 AND "attributes.http.route" LIKE '/%'"#, 88),
+        ("attributes['rows'] = '7'", 44),
+        (r#""attributes.http.route" IS NULL"#, 0),
+        (r#""attributes.http.route" <> attributes['http.route']"#, 0),
+    ] {
+        let (_, answer) = ask(&bench, &format!("SELECT count(*) FROM spans WHERE {condition}")).await;
+        assert_eq!(answer["rows"], json!([[expected]]), "{condition}: {answer}");
+    }
+    let (_, answer) =
+        ask(&bench, r#"SELECT "attributes.rows", attributes FROM spans ORDER BY time DESC LIMIT 1"#).await;
+    assert_eq!(answer["rows"], json!([[9, { "http.route": "/3", "rows": "9" }]]), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_cut_at_the_row_limit() {
     let bench = bench().await;

@@ -164,8 +164,9 @@ impl<R: Row> ListBuilder<R> {
     }
 }
 
+/// A map of texts under construction.
 #[derive(Default)]
-struct PairsBuilder {
+pub(crate) struct PairsBuilder {
     ends: Vec<i32>,
     keys: StringBuilder,
     values: StringBuilder,
@@ -173,18 +174,24 @@ struct PairsBuilder {
 }
 
 impl PairsBuilder {
-    fn append<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> Result<(), ArrowError> {
-        for (key, value) in pairs {
-            self.keys.append_value(key);
-            self.values.append_value(value);
-            self.pairs += 1;
-        }
+    pub(crate) fn append_pair(&mut self, key: &str, value: &str) {
+        self.keys.append_value(key);
+        self.values.append_value(value);
+        self.pairs += 1;
+    }
+
+    pub(crate) fn end_row(&mut self) -> Result<(), ArrowError> {
         let end = i32::try_from(self.pairs).map_err(|_| ArrowError::OffsetOverflowError(self.pairs))?;
         self.ends.push(end);
         Ok(())
     }
 
-    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+    fn append<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> Result<(), ArrowError> {
+        pairs.for_each(|(key, value)| self.append_pair(key, &value));
+        self.end_row()
+    }
+
+    pub(crate) fn finish(mut self) -> Result<ArrayRef, ArrowError> {
         let (keys, values) = (Arc::new(self.keys.finish()), Arc::new(self.values.finish()));
         let entries = StructArray::try_new(map_entries(), vec![keys, values], None)?;
         self.ends.insert(0, 0);

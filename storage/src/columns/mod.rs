@@ -7,7 +7,7 @@ mod parse;
 use std::{borrow::Cow, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
-pub(crate) use build::{SymbolBuilder, to_batch};
+pub(crate) use build::{PairsBuilder, SymbolBuilder, to_batch};
 pub(crate) use concat::concat;
 pub(crate) use parse::from_batch;
 use pharos_model::{Attributes, Labels, SpanEvent, SpanLink};
@@ -257,6 +257,11 @@ fn utc() -> Option<Arc<str>> {
     Some("UTC".into())
 }
 
+/// Text with a dictionary.
+pub(crate) fn symbol_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
 fn map_entries() -> Fields {
     Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)])
 }
@@ -276,7 +281,7 @@ fn data_type(kind: Kind) -> DataType {
         Kind::Int64 => DataType::Int64,
         Kind::Double => DataType::Float64,
         Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, utc()),
-        Kind::Symbol => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+        Kind::Symbol => symbol_type(),
         Kind::Text => DataType::Utf8,
         Kind::Bytes => DataType::Binary,
         Kind::Map => DataType::Map(map_field(), false),

@@ -8,7 +8,7 @@ use arrow::{
 use futures::TryStreamExt;
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
-use super::join::Join;
+use super::{join::Join, stretches};
 use crate::{
     DataFile, StorageError, Table,
     flush::off_thread,
@@ -38,11 +38,22 @@ async fn merge_here(
     table: Table,
     inputs: &[Arc<DataFile>],
 ) -> Result<Unpublished, StorageError> {
-    let mut merge = Merge::new(shared, table, inputs).await?;
     let rows: u64 = inputs.iter().map(|file| file.rows).sum();
     let day = inputs.first().map_or(0, |file| day_of(file.min_time));
-    let mut writer =
-        FileWriter::create(shared.tables.disk().clone(), table, day, rows as usize, COMPACT_LEVEL)?;
+    let promoted = shared.state.read().table(table).promoted.clone();
+    let mut writer = FileWriter::create(
+        shared.tables.disk().clone(),
+        table,
+        promoted.clone(),
+        day,
+        rows as usize,
+        COMPACT_LEVEL,
+    )?;
+    if table.sort().in_stretches {
+        stretches::merge(shared, table, &promoted, inputs, &mut writer).await?;
+        return writer.finish();
+    }
+    let mut merge = Merge::new(shared, table, inputs).await?;
     let mut join = Join::of(table);
     while let Some(batch) = merge.next_batch().await? {
         if let Some(batch) = join.push(batch)? {

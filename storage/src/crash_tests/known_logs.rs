@@ -9,11 +9,12 @@ use parking_lot::Mutex;
 use crate::{
     DataFile, StorageError, Table,
     disk::CrashDisk,
+    promoted::Promoted,
     table_log::{Change, DeltaLogs, OpenTableLog, TableLog},
 };
 
 /// What a log said, by the fingerprint of its folder. Good for the disks that grew out of one recording.
-pub(super) type Known = Arc<Mutex<HashMap<(Table, u64), (Vec<Arc<DataFile>>, Option<u64>)>>>;
+pub(super) type Known = Arc<Mutex<HashMap<(Table, u64), (Vec<Arc<DataFile>>, Option<u64>, Promoted)>>>;
 
 pub(super) struct KnownLogs {
     pub(super) disk: CrashDisk,
@@ -29,15 +30,15 @@ impl OpenTableLog for KnownLogs {
     ) -> Result<Box<dyn TableLog>, StorageError> {
         let key = (table, self.disk.fingerprint(&format!("{}/_delta_log", table.name())));
         let known = self.known.lock().get(&key).cloned();
-        let Some((files, through_segment)) = known else {
+        let Some((files, through_segment, promoted)) = known else {
             let log = DeltaLogs.open(objects, table).await?;
             if !log.is_new() {
-                let said = (log.files().await?, log.through_segment().await?);
+                let said = (log.files().await?, log.through_segment().await?, log.promoted().await?);
                 self.known.lock().insert(key, said);
             }
             return Ok(log);
         };
-        Ok(Box::new(KnownLog { objects, table, files, through_segment, log: None }))
+        Ok(Box::new(KnownLog { objects, table, files, through_segment, promoted, log: None }))
     }
 }
 
@@ -46,6 +47,7 @@ struct KnownLog {
     table: Table,
     files: Vec<Arc<DataFile>>,
     through_segment: Option<u64>,
+    promoted: Promoted,
     /// The real one, once it is needed.
     log: Option<Box<dyn TableLog>>,
 }
@@ -67,6 +69,13 @@ impl TableLog for KnownLog {
         match &self.log {
             Some(log) => log.through_segment().await,
             None => Ok(self.through_segment),
+        }
+    }
+
+    async fn promoted(&self) -> Result<Promoted, StorageError> {
+        match &self.log {
+            Some(log) => log.promoted().await,
+            None => Ok(self.promoted.clone()),
         }
     }
 

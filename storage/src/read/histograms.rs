@@ -66,7 +66,7 @@ fn snapshot(
     found: &mut HashMap<SeriesId, BTreeMap<i64, Arc<NativeHistogram>>>,
 ) -> TableSnapshot {
     let state = shared.state.read();
-    let files = state.table(Table::Histograms).files.clone();
+    let files = state.table(Table::Histograms).clone();
     for generation in state.unflushed(Table::Histograms) {
         for id in wanted {
             for (time_ms, histogram) in generation.histograms.between(*id, first_ms, last_ms) {

@@ -15,6 +15,7 @@ pub(crate) use data_file::{FileSource, FooterCache};
 pub use histograms::SeriesHistograms;
 pub(crate) use histograms::read_histograms;
 pub use predicate::ScanValue;
+pub(crate) use prune::times_us as row_group_times_us;
 pub use samples::SeriesColumns;
 pub(crate) use samples::read_samples;
 pub use scan::Scan;

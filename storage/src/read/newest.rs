@@ -3,8 +3,11 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
-use arrow::{array::RecordBatch, compute::interleave_record_batch};
-use futures::TryStreamExt;
+use arrow::{
+    array::{BooleanArray, RecordBatch, UInt32Array},
+    compute::{interleave_record_batch, take_record_batch},
+};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use hashbrown::HashMap;
 use parquet::arrow::{
     arrow_reader::{ArrowReaderMetadata, RowSelection},
@@ -13,19 +16,25 @@ use parquet::arrow::{
 
 use super::{
     FileSource, TableSnapshot,
-    predicate::{matching, times_ns},
+    predicate::{having, matching, times_ns},
     prune,
-    scan::Plan,
+    scan::{Plan, mask},
 };
-use crate::{DataFile, StorageError};
+use crate::{
+    DataFile, StorageError,
+    promoted::{Questions, View, Wanted},
+};
 
 /// Rows per batch of the answer.
 const BATCH_ROWS: usize = 4_096;
 
+/// Rows that are decoded at a time: few columns, many rows.
+const READ_ROWS: usize = 65_536;
+
 /// A part of the table that is read at once.
 enum Part {
     Head(RecordBatch),
-    RowGroup { source: FileSource, footer: ArrowReaderMetadata, group: usize, last_us: i64 },
+    RowGroup(RowGroup),
 }
 
 /// Time in nanoseconds, then number of the part and row within it.
@@ -58,32 +67,34 @@ impl Newest {
 }
 
 pub(super) async fn read(snapshot: &TableSnapshot, plan: &Plan) -> Result<Vec<RecordBatch>, StorageError> {
-    let limit = plan.scan.limit.unwrap_or(usize::MAX);
+    let limit = plan.limit.unwrap_or(usize::MAX);
     if limit == 0 {
         return Ok(Vec::new());
     }
     let mut newest = Newest { limit, heap: BinaryHeap::new() };
     let mut parts: Vec<Part> = Vec::new();
+    let head = View::of_head(plan.table);
     for batch in &snapshot.head {
-        let times = times_ns(batch);
-        let rows = matching(batch, &times, plan.scan.range, &plan.scan.equals)?;
+        let tested = head.show(batch, &plan.tested)?;
+        let times = times_ns(&tested);
+        let rows = matching(&tested, &times, plan.range, &plan.equals)?;
         for row in rows.values().set_indices() {
             newest.offer((times.get(row).copied().unwrap_or_default(), parts.len(), row));
         }
         parts.push(Part::Head(batch.clone()));
     }
     let mut files: Vec<&Arc<DataFile>> =
-        snapshot.files.iter().filter(|file| file.overlaps(plan.scan.range)).collect();
+        snapshot.files.iter().filter(|file| file.overlaps(plan.range)).collect();
     files.sort_by_key(|file| Reverse(file.max_time));
     for file in files {
         if newest.is_beyond(file.max_time.micros()) {
             break;
         }
         for part in row_groups(snapshot, plan, file.clone()).await? {
-            if let Part::RowGroup { source, footer, group, last_us } = &part
-                && !newest.is_beyond(*last_us)
+            if let Part::RowGroup(group) = &part
+                && !newest.is_beyond(group.last_us)
             {
-                choose(plan, source, footer, *group, parts.len(), &mut newest).await?;
+                choose(plan, group, parts.len(), &mut newest).await?;
                 parts.push(part);
             }
         }
@@ -99,35 +110,82 @@ async fn row_groups(
 ) -> Result<Vec<Part>, StorageError> {
     let mut source = FileSource::new(snapshot.object_store.clone(), file);
     let footer = source.footer(&snapshot.footers).await?;
+    let view = Arc::new(View::of_file(plan.table, &footer));
+    let Some(questions) = view.questions(&plan.equals) else { return Ok(Vec::new()) };
+    let questions = Arc::new(questions);
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer.clone());
-    let mut parts = Vec::new();
-    for group in prune::row_groups(&mut builder, plan.scan.range, &plan.scan.equals).await? {
-        let (_, last_us) = prune::times_us(&builder, group)?;
-        parts.push((last_us, group));
+    let mut groups = Vec::new();
+    for number in prune::row_groups(&mut builder, plan.range, &questions).await? {
+        let (_, last_us) = prune::times_us(&builder, number)?;
+        groups.push(RowGroup {
+            source: source.clone(),
+            footer: footer.clone(),
+            view: view.clone(),
+            questions: questions.clone(),
+            number,
+            last_us,
+        });
     }
-    parts.sort_by_key(|part| Reverse(*part));
-    let part =
-        |(last_us, group)| Part::RowGroup { source: source.clone(), footer: footer.clone(), group, last_us };
-    Ok(parts.into_iter().map(part).collect())
+    groups.sort_by_key(|group| Reverse((group.last_us, group.number)));
+    Ok(groups.into_iter().map(Part::RowGroup).collect())
 }
 
-async fn choose(
-    plan: &Plan,
-    source: &FileSource,
-    footer: &ArrowReaderMetadata,
-    group: usize,
-    part: usize,
-    newest: &mut Newest,
-) -> Result<(), StorageError> {
-    let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer.clone());
-    let selection = prune::pages(&builder, group, plan.scan.range, &plan.scan.equals)?;
+/// A row group of a file.
+struct RowGroup {
+    source: FileSource,
+    footer: ArrowReaderMetadata,
+    view: Arc<View>,
+    questions: Arc<Questions>,
+    number: usize,
+    last_us: i64,
+}
+
+impl RowGroup {
+    fn builder(&self) -> prune::Builder {
+        ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.footer.clone())
+    }
+
+    /// These columns of the rows of a selection.
+    async fn read(
+        &self,
+        selection: RowSelection,
+        wanted: &[Wanted],
+    ) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
+        let builder = self.builder();
+        let mask = mask(&self.view, &builder, wanted);
+        let rows = builder
+            .with_row_groups(vec![self.number])
+            .with_row_selection(selection)
+            .with_projection(mask)
+            .with_batch_size(READ_ROWS)
+            .build()?;
+        let (view, wanted) = (self.view.clone(), wanted.to_vec());
+        let shown = move |batch| std::future::ready(view.show(&batch, &wanted).map_err(StorageError::from));
+        Ok(rows.map_err(StorageError::from).and_then(shown).boxed())
+    }
+}
+
+/// Offers the matching rows. What they are compared by is read first, and their times only if there are any.
+async fn choose(plan: &Plan, group: &RowGroup, part: usize, newest: &mut Newest) -> Result<(), StorageError> {
+    let mut selection = prune::pages(&group.builder(), group.number, plan.range, &group.questions)?;
+    if !plan.equals.is_empty() {
+        let compared: Vec<Wanted> = plan.equals.iter().map(|(column, _)| column.clone()).collect();
+        let mut batches = group.read(selection.clone(), &compared).await?;
+        let mut equal: Vec<BooleanArray> = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            equal.push(BooleanArray::new(having(&batch, &plan.equals)?, None));
+        }
+        if equal.iter().all(|batch| batch.true_count() == 0) {
+            return Ok(());
+        }
+        selection = selection.and_then(&RowSelection::from_filters(&equal));
+    }
     let mut rows = selected_rows(&selection);
-    let mask = plan.mask(&builder, &plan.tested);
-    let mut batches =
-        builder.with_row_groups(vec![group]).with_row_selection(selection).with_projection(mask).build()?;
+    let times = plan.tested.get(..plan.tested.len() - plan.equals.len()).unwrap_or_default();
+    let mut batches = group.read(selection, times).await?;
     while let Some(batch) = batches.try_next().await? {
         let times = times_ns(&batch);
-        let fits = matching(&batch, &times, plan.scan.range, &plan.scan.equals)?;
+        let fits = matching(&batch, &times, plan.range, &[])?;
         for (time, fits) in times.iter().zip(fits.values()) {
             if let (Some(row), true) = (rows.next(), fits) {
                 newest.offer((*time, part, row));
@@ -161,19 +219,23 @@ async fn collect(plan: &Plan, parts: &[Part], newest: Newest) -> Result<Vec<Reco
     for (number, part) in parts.iter().enumerate() {
         let Some(rows) = rows_of.get_mut(&number) else { continue };
         rows.sort_unstable();
-        match part {
+        let read = match part {
             Part::Head(batch) => {
-                places.extend(rows.iter().map(|row| ((number, *row), (batches.len(), *row))));
-                batches.push(plan.project(batch)?);
+                let wanted: UInt32Array = rows.iter().map(|row| *row as u32).collect();
+                vec![View::of_head(plan.table).show(&take_record_batch(batch, &wanted)?, &plan.output)?]
             }
-            Part::RowGroup { source, footer, group, .. } => {
-                let mut rows = rows.iter();
-                for batch in read_rows(plan, source, footer, *group, rows.as_slice()).await? {
-                    let found = rows.by_ref().take(batch.num_rows()).enumerate();
-                    places.extend(found.map(|(place, row)| ((number, *row), (batches.len(), place))));
-                    batches.push(batch);
-                }
+            Part::RowGroup(group) => {
+                let total = group.builder().metadata().row_group(group.number).num_rows().max(0) as usize;
+                let ranges = rows.iter().map(|row| *row..row + 1);
+                let selection = RowSelection::from_consecutive_ranges(ranges, total);
+                group.read(selection, &plan.output).await?.try_collect().await?
             }
+        };
+        let mut rows = rows.iter();
+        for batch in read {
+            let found = rows.by_ref().take(batch.num_rows()).enumerate();
+            places.extend(found.map(|(place, row)| ((number, *row), (batches.len(), place))));
+            batches.push(batch);
         }
     }
     chosen.sort_unstable_by(|left, right| right.cmp(left));
@@ -181,21 +243,4 @@ async fn collect(plan: &Plan, parts: &[Part], newest: Newest) -> Result<Vec<Reco
         chosen.iter().filter_map(|(_, part, row)| places.get(&(*part, *row)).copied()).collect();
     let batches: Vec<&RecordBatch> = batches.iter().collect();
     order.chunks(BATCH_ROWS).map(|order| Ok(interleave_record_batch(&batches, order)?)).collect()
-}
-
-async fn read_rows(
-    plan: &Plan,
-    source: &FileSource,
-    footer: &ArrowReaderMetadata,
-    group: usize,
-    rows: &[usize],
-) -> Result<Vec<RecordBatch>, StorageError> {
-    let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer.clone());
-    let total = builder.metadata().row_group(group).num_rows().max(0) as usize;
-    let selection = RowSelection::from_consecutive_ranges(rows.iter().map(|row| *row..row + 1), total);
-    let mask = plan.mask(&builder, &plan.output);
-    let stream =
-        builder.with_row_groups(vec![group]).with_row_selection(selection).with_projection(mask).build()?;
-    let batches: Vec<RecordBatch> = stream.try_collect().await?;
-    batches.iter().map(|batch| plan.project(batch)).collect()
 }

@@ -6,12 +6,12 @@ use arrow::{
         StringArray,
     },
     buffer::BooleanBuffer,
-    compute::{and, kernels::cmp},
+    compute::kernels::cmp,
     datatypes::{DataType, Int32Type, TimestampMicrosecondType},
 };
 use pharos_model::TimeRange;
 
-use crate::StorageError;
+use crate::{StorageError, promoted::Wanted};
 
 /// A value that a column is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,26 +72,53 @@ pub(crate) fn matching(
     batch: &RecordBatch,
     times: &[i64],
     range: TimeRange,
-    equals: &[(String, ScanValue)],
+    equals: &[(Wanted, ScanValue)],
 ) -> Result<BooleanArray, StorageError> {
     let in_range = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
         times
             .get(row)
             .is_some_and(|time| range.start.0 <= *time && (*time < range.end.0 || range.end.0 == i64::MAX))
     });
-    let mut rows = BooleanArray::new(in_range, None);
-    for (name, value) in equals {
-        let Some(column) = batch.column_by_name(name) else { continue };
-        let Some(scalar) = value.scalar(column.data_type()) else {
-            return Ok(BooleanArray::from(vec![false; batch.num_rows()]));
-        };
-        let equal = cmp::eq(column, &scalar)?;
-        // A null equals nothing.
-        let equal = match equal.nulls() {
-            Some(nulls) => BooleanArray::new(equal.values() & nulls.inner(), None),
-            None => equal,
-        };
-        rows = and(&rows, &equal)?;
+    Ok(BooleanArray::new(&in_range & &having(batch, equals)?, None))
+}
+
+/// Which rows have all the values.
+pub(crate) fn having(
+    batch: &RecordBatch,
+    equals: &[(Wanted, ScanValue)],
+) -> Result<BooleanBuffer, StorageError> {
+    let mut rows = BooleanBuffer::new_set(batch.num_rows());
+    for (column, value) in equals {
+        let Some(column) = batch.column_by_name(column.name()) else { continue };
+        rows = &rows & &equal(column, value)?;
     }
     Ok(rows)
+}
+
+/// A null equals nothing.
+fn equal(column: &ArrayRef, value: &ScanValue) -> Result<BooleanBuffer, StorageError> {
+    let none = || Ok(BooleanBuffer::new_unset(column.len()));
+    // Texts with a dictionary are compared once each.
+    if let (Some(symbols), ScanValue::Text(text)) = (column.as_dictionary_opt::<Int32Type>(), value)
+        && let Some(texts) = symbols.values().as_string_opt::<i32>()
+    {
+        let wanted: Vec<bool> = texts.iter().map(|known| known == Some(text)).collect();
+        if !wanted.contains(&true) {
+            return none();
+        }
+        let keys = symbols.keys().values();
+        let is_wanted = |key: i32| usize::try_from(key).is_ok_and(|key| wanted.get(key) == Some(&true));
+        let rows =
+            BooleanBuffer::collect_bool(keys.len(), |row| keys.get(row).is_some_and(|key| is_wanted(*key)));
+        return Ok(match symbols.nulls() {
+            Some(nulls) => &rows & nulls.inner(),
+            None => rows,
+        });
+    }
+    let Some(scalar) = value.scalar(column.data_type()) else { return none() };
+    let equal = cmp::eq(column, &scalar)?;
+    Ok(match equal.nulls() {
+        Some(nulls) => equal.values() & nulls.inner(),
+        None => equal.values().clone(),
+    })
 }

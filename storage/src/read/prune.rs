@@ -15,7 +15,7 @@ use parquet::{
 use pharos_model::TimeRange;
 
 use super::{FileSource, ScanValue};
-use crate::StorageError;
+use crate::{StorageError, promoted::Questions};
 
 pub(crate) type Builder = ParquetRecordBatchStreamBuilder<FileSource>;
 
@@ -56,9 +56,9 @@ fn may_overlap(mins: &ArrayRef, maxes: &ArrayRef, bounds: &Bounds) -> Result<Vec
 pub(crate) async fn row_groups(
     builder: &mut Builder,
     range: TimeRange,
-    equals: &[(String, ScanValue)],
+    questions: &Questions,
 ) -> Result<Vec<usize>, StorageError> {
-    let Some(bounds) = bounds(builder, range, equals) else { return Ok(Vec::new()) };
+    let Some(bounds) = bounds(builder, range, &questions.equals) else { return Ok(Vec::new()) };
     let metadata = builder.metadata().clone();
     let mut keep = vec![true; metadata.num_row_groups()];
     for bounds in &bounds {
@@ -71,7 +71,7 @@ pub(crate) async fn row_groups(
     }
     let mut groups = Vec::new();
     for group in (0..keep.len()).filter(|group| keep.get(*group) == Some(&true)) {
-        if passes_blooms(builder, &metadata, group, equals).await? {
+        if passes_blooms(builder, &metadata, group, questions).await? {
             groups.push(group);
         }
     }
@@ -82,9 +82,9 @@ async fn passes_blooms(
     builder: &mut Builder,
     metadata: &ParquetMetaData,
     group: usize,
-    equals: &[(String, ScanValue)],
+    questions: &Questions,
 ) -> Result<bool, StorageError> {
-    for (name, value) in equals {
+    for (name, value) in questions.equals.iter().chain(&questions.blooms) {
         let columns = metadata.row_group(group).columns();
         let Some(column) = columns.iter().position(|column| column.column_path().string() == *name) else {
             continue;
@@ -111,7 +111,7 @@ pub(crate) fn pages(
     builder: &Builder,
     group: usize,
     range: TimeRange,
-    equals: &[(String, ScanValue)],
+    questions: &Questions,
 ) -> Result<RowSelection, StorageError> {
     let metadata = builder.metadata();
     let rows = metadata.row_group(group).num_rows().max(0) as usize;
@@ -119,7 +119,7 @@ pub(crate) fn pages(
     let (Some(column_index), Some(offset_index)) = (metadata.column_index(), metadata.offset_index()) else {
         return Ok(selection);
     };
-    let Some(bounds) = bounds(builder, range, equals) else {
+    let Some(bounds) = bounds(builder, range, &questions.equals) else {
         return Ok(RowSelection::from(vec![RowSelector::skip(rows)]));
     };
     for bounds in &bounds {

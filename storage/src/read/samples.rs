@@ -17,7 +17,7 @@ use parquet::arrow::{
 use pharos_model::{SeriesId, TimeRange, UnixNanos};
 
 use super::{DataFile, FileSource, prune};
-use crate::{StorageError, Table, flush::off_thread, shared::Shared};
+use crate::{StorageError, Table, flush::off_thread, promoted::Questions, shared::Shared};
 
 /// Samples of one series in ascending time, no time twice.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,8 +124,8 @@ async fn read_file(
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
     let mut groups = Vec::new();
     let mut selectors: Vec<RowSelector> = Vec::new();
-    for group in prune::row_groups(&mut builder, wanted.range(), &[]).await? {
-        let pages = prune::pages(&builder, group, wanted.range(), &[])?
+    for group in prune::row_groups(&mut builder, wanted.range(), &Questions::default()).await? {
+        let pages = prune::pages(&builder, group, wanted.range(), &Questions::default())?
             .intersection(&series_pages(&builder, group, wanted)?);
         if pages.selects_any() {
             groups.push(group);

@@ -12,7 +12,11 @@ use super::{
     predicate::{NANOS_COLUMNS, matching, times_ns},
     prune,
 };
-use crate::{DataFile, StorageError, flush::off_thread};
+use crate::{
+    DataFile, StorageError, Table,
+    flush::off_thread,
+    promoted::{View, Wanted},
+};
 
 /// Rows per batch read from a file.
 const BATCH_ROWS: usize = 8_192;
@@ -20,11 +24,13 @@ const BATCH_ROWS: usize = 8_192;
 /// Which rows and columns of a table to read.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// In this order; `None` is all of them.
+    /// In this order; `None` is all of the table's own, without the attributes that are columns by themselves, which
+    /// are in their map then. `attributes.<key>` is the attribute of that key, promoted or not.
     pub columns: Option<Vec<String>>,
     /// Of the column `time`. An end of `UnixNanos::MAX` includes the last instant.
     pub range: TimeRange,
-    /// Columns with the value that they must have.
+    /// Columns with the value that they must have. An attribute that is compared with a text is compared as text,
+    /// whatever its type is.
     pub equals: Vec<(String, ScanValue)>,
     /// Latest rows first. Needs a `limit` that fits in memory, since the rows are sorted; without one all matching
     /// rows are.
@@ -65,41 +71,44 @@ impl Scan {
 /// A scan whose columns are known to exist.
 #[derive(Clone)]
 pub(super) struct Plan {
-    pub(super) scan: Scan,
+    pub(super) table: Table,
+    pub(super) range: TimeRange,
+    pub(super) limit: Option<usize>,
+    pub(super) equals: Vec<(Wanted, ScanValue)>,
     /// What the answer has.
-    pub(super) output: Vec<String>,
-    /// What the choice of rows needs.
-    pub(super) tested: Vec<String>,
+    pub(super) output: Vec<Wanted>,
+    /// The time, and what it is compared by.
+    pub(super) tested: Vec<Wanted>,
 }
 
 impl Plan {
     fn new(snapshot: &TableSnapshot, scan: &Scan) -> Result<Plan, StorageError> {
-        let schema = &snapshot.schema;
+        let (table, promoted) = (snapshot.table, &snapshot.promoted);
+        let missing =
+            |column: &str| StorageError::NoColumn { table: table.name(), column: column.to_string() };
+        let wanted = |name: &str| Wanted::new(table, promoted, name).ok_or_else(|| missing(name));
         let output = match &scan.columns {
-            Some(columns) => columns.clone(),
-            None => schema.fields().iter().map(|field| field.name().clone()).collect(),
+            Some(columns) => columns.iter().map(|name| wanted(name)).collect::<Result<Vec<_>, _>>()?,
+            None => table.schema().fields().iter().map(|field| Wanted::Own(field.clone())).collect(),
         };
-        for column in output.iter().chain(scan.equals.iter().map(|(column, _)| column)) {
-            if schema.field_with_name(column).is_err() {
-                return Err(StorageError::NoColumn { table: snapshot.table.name(), column: column.clone() });
-            }
+        let mut equals = Vec::with_capacity(scan.equals.len());
+        for (name, value) in &scan.equals {
+            let column = Wanted::to_compare(table, promoted, name, value).ok_or_else(|| missing(name))?;
+            equals.push((column, value.clone()));
         }
-        let nanos = NANOS_COLUMNS.into_iter().find(|name| schema.field_with_name(name).is_ok());
-        let tested =
-            ["time"].into_iter().chain(nanos).chain(scan.equals.iter().map(|(column, _)| column.as_str()));
-        let tested = tested.map(str::to_string).collect();
-        Ok(Plan { scan: scan.clone(), output, tested })
+        let nanos = NANOS_COLUMNS.into_iter().find(|name| table.schema().field_with_name(name).is_ok());
+        let times = ["time"].into_iter().chain(nanos).map(wanted).collect::<Result<Vec<_>, _>>()?;
+        let tested = times.into_iter().chain(equals.iter().map(|(column, _)| column.clone())).collect();
+        Ok(Plan { table, range: scan.range, limit: scan.limit, equals, output, tested })
     }
+}
 
-    pub(super) fn project(&self, batch: &RecordBatch) -> Result<RecordBatch, StorageError> {
-        let schema = batch.schema();
-        let places = self.output.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok(batch.project(&places)?)
-    }
-
-    pub(super) fn mask(&self, builder: &prune::Builder, columns: &[String]) -> ProjectionMask {
-        ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str))
-    }
+/// The columns of a file that have to be read for those that are wanted.
+pub(super) fn mask(view: &View, builder: &prune::Builder, wanted: &[Wanted]) -> ProjectionMask {
+    let names = view.reads(wanted);
+    let roots =
+        builder.schema().fields().iter().enumerate().filter(|(_, field)| names.contains(field.name()));
+    ProjectionMask::roots(builder.parquet_schema(), roots.map(|(at, _)| at))
 }
 
 impl TableSnapshot {
@@ -123,9 +132,11 @@ impl TableSnapshot {
                 async move { file_stream(&snapshot, &plan, file).await }
             })
             .try_flatten();
+        let head = View::of_head(self.table);
         let from_head = stream::iter(self.head.clone()).map(move |batch| {
-            let rows = matching(&batch, &times_ns(&batch), plan.scan.range, &plan.scan.equals)?;
-            Ok(filter_record_batch(&plan.project(&batch)?, &rows)?)
+            let tested = head.show(&batch, &plan.tested)?;
+            let rows = matching(&tested, &times_ns(&tested), plan.range, &plan.equals)?;
+            Ok(head.show(&filter_record_batch(&batch, &rows)?, &plan.output)?)
         });
         let rows = from_files.chain(from_head).try_filter(|batch| std::future::ready(batch.num_rows() > 0));
         Ok(ahead(match scan.limit {
@@ -164,30 +175,33 @@ async fn file_stream(
     let path = file.path.clone();
     let mut source = FileSource::new(snapshot.object_store.clone(), file);
     let footer = source.footer(&snapshot.footers).await?;
+    let view = View::of_file(plan.table, &footer);
+    let Some(questions) = view.questions(&plan.equals) else { return Ok(stream::empty().boxed()) };
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
-    let (range, equals) = (plan.scan.range, plan.scan.equals.clone());
-    let groups = prune::row_groups(&mut builder, range, &equals).await?;
+    let groups = prune::row_groups(&mut builder, plan.range, &questions).await?;
     let mut selectors = Vec::new();
     for group in &groups {
-        let pages: Vec<_> = prune::pages(&builder, *group, range, &equals)?.into();
+        let pages: Vec<_> = prune::pages(&builder, *group, plan.range, &questions)?.into();
         selectors.extend(pages);
     }
-    let predicate = ArrowPredicateFn::new(plan.mask(&builder, &plan.tested), move |batch: RecordBatch| {
-        matching(&batch, &times_ns(&batch), range, &equals)
+    let (by_time, tested) = (view.clone(), plan.clone());
+    let predicate = ArrowPredicateFn::new(mask(&view, &builder, &plan.tested), move |batch: RecordBatch| {
+        let batch = by_time.show(&batch, &tested.tested)?;
+        matching(&batch, &times_ns(&batch), tested.range, &tested.equals)
             .map_err(|error| arrow::error::ArrowError::ExternalError(Box::new(error)))
     });
-    let mask = plan.mask(&builder, &plan.output);
+    let columns = mask(&view, &builder, &plan.output);
     let rows = builder
         .with_row_groups(groups)
         .with_row_selection(RowSelection::from(selectors))
         .with_row_filter(RowFilter::new(vec![Box::new(predicate)]))
-        .with_projection(mask)
+        .with_projection(columns)
         .with_batch_size(BATCH_ROWS)
         .build()?;
-    let plan = plan.clone();
+    let output = plan.output.clone();
     Ok(rows
         .map_err(move |error| StorageError::of_file(&path, error))
-        .and_then(move |batch| std::future::ready(plan.project(&batch)))
+        .and_then(move |batch| std::future::ready(view.show(&batch, &output).map_err(StorageError::from)))
         .boxed())
 }
 

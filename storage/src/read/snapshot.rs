@@ -10,8 +10,9 @@ use crate::{
     columns::{Row, to_batch},
     derive::{metric_edges, summarise},
     head::{Generation, RowsOfEdges},
+    promoted::{self, Promoted},
     series_index::SeriesIndex,
-    shared::{Shared, State},
+    shared::{Shared, State, TableFiles},
 };
 
 /// A table at one moment: each row is in one file or one batch. The files stay readable for as long as the snapshot
@@ -19,10 +20,12 @@ use crate::{
 #[derive(Clone)]
 pub struct TableSnapshot {
     pub table: Table,
+    /// The table's own columns, then the attributes that are columns by themselves.
     pub schema: SchemaRef,
+    pub(crate) promoted: Arc<Promoted>,
     /// By the time of their first row.
     pub files: Vec<Arc<DataFile>>,
-    /// Rows that are in no file yet.
+    /// Rows that are in no file yet, with the table's own columns.
     pub head: Vec<RecordBatch>,
     /// Where the files' paths lead.
     pub object_store: Arc<dyn ObjectStore>,
@@ -38,7 +41,7 @@ impl TableSnapshot {
         let (files, head) = {
             let index = shared.index.read();
             let state = shared.state.read();
-            (state.table(table).files.clone(), Unflushed::take(&state, &index, table, range)?)
+            (state.table(table).clone(), Unflushed::take(&state, &index, table, range)?)
         };
         // An edge's row is of the ten seconds that follow its time.
         let reach = match table {
@@ -52,21 +55,29 @@ impl TableSnapshot {
     /// Without the head.
     pub(super) fn of_files(
         shared: &Shared,
-        files: &[Arc<DataFile>],
+        known: &TableFiles,
         table: Table,
         range: TimeRange,
     ) -> TableSnapshot {
+        let promoted = known.promoted.clone();
         let mut files: Vec<Arc<DataFile>> =
-            files.iter().filter(|file| file.overlaps(range)).cloned().collect();
+            known.files.iter().filter(|file| file.overlaps(range)).cloned().collect();
         files.sort_by_key(|file| (file.min_time, file.max_time));
         TableSnapshot {
             table,
-            schema: table.schema(),
+            schema: promoted.schema.clone(),
+            promoted,
             files,
             head: Vec::new(),
             object_store: shared.object_store.clone(),
             footers: shared.footers.clone(),
         }
+    }
+
+    /// Whether the column has to be read through [`TableSnapshot::read`]: files do not have it as it is.
+    pub fn is_made_of_several(&self, column: &str) -> bool {
+        let of_map = promoted::maps(self.table).iter().any(|map| map.name == column || map.types == column);
+        of_map || promoted::parse_name(self.table, column).is_some()
     }
 
     /// Rows in all, those of files by their log.

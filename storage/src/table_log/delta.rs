@@ -1,12 +1,12 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use arrow::datatypes::DataType as ArrowType;
+use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use async_trait::async_trait;
 use deltalake_core::{
     DeltaTable, DeltaTableError,
     kernel::{
-        Action, Add, ArrayType, DataType, MapType, PrimitiveType, Remove, StructField, StructType,
-        Transaction, Version,
+        Action, Add, ArrayType, DataType, MapType, MetadataExt, PrimitiveType, Remove, StructField,
+        StructType, Transaction, Version,
         transaction::{CommitBuilder, CommitProperties},
     },
     logstore::{StorageConfig, default_logstore},
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Change, OpenTableLog, TableLog};
-use crate::{DataFile, StorageError, Table};
+use crate::{DataFile, StorageError, Table, promoted::Promoted};
 
 /// Our name in the log's `txn` actions; their version is the number of a WAL segment.
 const APP_ID: &str = "pharos-wal";
@@ -83,7 +83,7 @@ impl DeltaLog {
             let created = CreateBuilder::new()
                 .with_log_store(log_store.clone())
                 .with_table_name(table.name())
-                .with_columns(columns(table).map_err(|error| log_error(table, error))?)
+                .with_columns(columns(&table.schema()).map_err(|error| log_error(table, error))?)
                 .with_partition_columns(["date"])
                 .await;
             match created {
@@ -133,6 +133,15 @@ impl DeltaLog {
             stats: Some(serde_json::to_string(&stats).map_err(|error| self.error(error))?),
             ..Add::default()
         }))
+    }
+
+    /// The table's metadata with these columns after its own.
+    fn with_columns(&self, promoted: &Promoted) -> Result<Action, StorageError> {
+        let snapshot = self.delta.snapshot().map_err(|error| self.error(error))?.snapshot();
+        let columns = columns(&promoted.schema).map_err(|error| self.error(error))?;
+        let schema = StructType::try_new(columns).map_err(|error| self.error(error))?;
+        let metadata = snapshot.metadata().clone().with_schema(&schema);
+        Ok(Action::Metadata(metadata.map_err(|error| self.error(error))?))
     }
 
     fn remove(&self, file: &DataFile, data_change: bool) -> Action {
@@ -199,10 +208,30 @@ impl TableLog for DeltaLog {
         Ok(version.map_err(|error| self.error(error))?.and_then(|segment| u64::try_from(segment).ok()))
     }
 
+    async fn promoted(&self) -> Result<Promoted, StorageError> {
+        let snapshot = self.delta.snapshot().map_err(|error| self.error(error))?.snapshot();
+        let schema = snapshot.schema();
+        let field = |column: &StructField| {
+            let data_type = match column.data_type() {
+                DataType::Primitive(PrimitiveType::String) => ArrowType::Utf8,
+                DataType::Primitive(PrimitiveType::Long) => ArrowType::Int64,
+                DataType::Primitive(PrimitiveType::Double) => ArrowType::Float64,
+                DataType::Primitive(PrimitiveType::Boolean) => ArrowType::Boolean,
+                _ => return None,
+            };
+            Some(Field::new(column.name(), data_type, true))
+        };
+        let fields: Vec<Field> = schema.fields().filter_map(field).collect();
+        Ok(Promoted::of_schema(self.table, &Schema::new(fields)))
+    }
+
     async fn commit(&mut self, change: &Change) -> Result<(), StorageError> {
         let data_change = !change.same_rows;
         let mut actions: Vec<Action> =
             change.remove.iter().map(|file| self.remove(file, data_change)).collect();
+        if let Some(promoted) = &change.promoted {
+            actions.push(self.with_columns(promoted)?);
+        }
         for file in &change.add {
             actions.push(self.add(file, data_change)?);
         }
@@ -302,8 +331,7 @@ fn micros_of(text: &str) -> Option<i64> {
 }
 
 /// The log's schema: the table's columns and the partition's.
-fn columns(table: Table) -> Result<Vec<StructField>, String> {
-    let schema = table.schema();
+fn columns(schema: &Schema) -> Result<Vec<StructField>, String> {
     let mut columns = vec![StructField::nullable("date", DataType::DATE)];
     for field in schema.fields() {
         columns.push(StructField::nullable(field.name(), delta_type(field.data_type())?));
