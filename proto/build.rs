@@ -1,8 +1,9 @@
 //! Compiles the .proto files with protox, so that no `protoc` is needed.
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "envoy/service/accesslog/v3/als.proto",
     "prometheus/remote.proto",
+    "prometheus/read.proto",
     "prometheus/write/v2.proto",
     "prometheus/client.proto",
     "zipkin/zipkin.proto",

@@ -33,8 +33,9 @@ pub mod envoy {
     }
 }
 
-/// Prometheus: remote write 1.0 and 2.0, and the protobuf exposition.
+/// Prometheus: remote write 1.0 and 2.0, remote read, and the protobuf exposition.
 pub mod prometheus {
+    /// Remote write 1.0 and remote read share a package.
     pub mod remote_write_v1 {
         tonic::include_proto!("prometheus");
     }

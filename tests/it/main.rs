@@ -8,5 +8,6 @@ mod dependencies;
 mod foreign_clients;
 mod malformed;
 mod prometheus;
+mod remote_read;
 mod restart;
 mod rules;

@@ -2,6 +2,7 @@
 
 use axum::{
     Router,
+    body::Bytes,
     extract::{DefaultBodyLimit, Path, RawQuery, State, rejection::PathRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use super::{
     exemplars::exemplars,
-    features, federate, labels, parse_query, query,
+    features, federate, labels, parse_query, query, remote_read,
     respond::{ApiError, Notes, success},
     rules, status, targets,
 };
@@ -46,6 +47,7 @@ pub(crate) fn router() -> Router<Engine> {
         .route("/api/v1/features", get(async || features::features(promql_features())))
         .route("/api/v1/notifications", get(async || success(json!([]), &Notes::default())))
         .merge(admin_router())
+        .route("/api/v1/read", post(read))
         .route(
             "/api/v1/status/buildinfo",
             get(async |State(engine): State<Engine>| status::build_info(&engine)),
@@ -125,6 +127,10 @@ async fn label_values(
 
 async fn metadata(State(engine): State<Engine>, query: RawQuery) -> ApiResult {
     labels::metadata(&engine, &params(query, ""))
+}
+
+async fn read(State(engine): State<Engine>, body: Bytes) -> Response {
+    remote_read::read(&engine, &body).await
 }
 
 async fn format_query(query: RawQuery, body: String) -> ApiResult {

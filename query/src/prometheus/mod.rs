@@ -7,6 +7,7 @@ mod federate;
 mod labels;
 mod parse_query;
 mod query;
+mod remote_read;
 mod respond;
 mod rules;
 mod source;
@@ -14,5 +15,6 @@ mod status;
 mod targets;
 mod times;
 
+pub(crate) use query::MAX_POINTS;
 pub(crate) use source::StorageSource;
-pub(crate) use times::rfc3339;
+pub(crate) use times::{parse_time_ms, rfc3339};

@@ -16,7 +16,7 @@ use super::{
 use crate::{Engine, engine::CancelOnDrop, params::Params};
 
 /// Points a series may have.
-const MAX_POINTS: i64 = 11_000;
+pub(crate) const MAX_POINTS: i64 = 11_000;
 
 pub(crate) async fn instant(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
     let at = time_ms(params, "time")?.unwrap_or_else(|| UnixNanos::now().millis());

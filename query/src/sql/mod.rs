@@ -2,6 +2,9 @@
 
 pub(crate) mod api;
 mod json;
+mod metric;
+mod promql;
+mod series_rows;
 mod table;
 
 use std::{sync::Arc, time::Duration};
@@ -18,10 +21,13 @@ use datafusion::{
     },
 };
 use futures::StreamExt;
-use pharos_storage::{Storage, Table};
-use tokio::sync::Semaphore;
+use pharos_promql::SourceError;
+use pharos_storage::{Storage, StorageError, Table};
+use tokio::{runtime::Handle, sync::Semaphore};
 
-use crate::EngineConfig;
+use crate::{EngineConfig, engine::CancelOnDrop};
+use metric::MetricFunction;
+use promql::{PromqlFunction, PromqlLimits};
 use table::StorageTable;
 
 /// Longer queries are refused.
@@ -48,8 +54,11 @@ impl From<DataFusionError> for SqlError {
             DataFusionError::IoError(_)
             | DataFusionError::ObjectStore(_)
             | DataFusionError::ParquetError(_)
-            | DataFusionError::External(_)
             | DataFusionError::Internal(_) => SqlError::Internal(message),
+            // Others than our own come from what a query says, such as a regular expression.
+            DataFusionError::External(inner) if inner.is::<StorageError>() || inner.is::<SourceError>() => {
+                SqlError::Internal(message)
+            }
             _ => SqlError::Query(message),
         }
     }
@@ -69,6 +78,7 @@ pub(crate) struct SqlEngine {
     permits: Semaphore,
     timeout: Duration,
     max_rows: usize,
+    promql: PromqlLimits,
 }
 
 impl SqlEngine {
@@ -85,6 +95,12 @@ impl SqlEngine {
             permits: Semaphore::new(config.sql_concurrency.max(1)),
             timeout: config.sql_timeout,
             max_rows: config.sql_max_rows,
+            promql: PromqlLimits {
+                lookback_ms: i64::try_from(config.promql_lookback.as_millis()).unwrap_or(i64::MAX),
+                max_samples: config.promql_max_samples,
+                max_series: config.promql_max_series,
+                timeout: config.sql_timeout,
+            },
         }
     }
 
@@ -103,10 +119,16 @@ impl SqlEngine {
     }
 
     async fn rows(&self, query: &str, limit: usize) -> Result<SqlAnswer, SqlError> {
-        let context = self.session()?;
-        let read_only =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = context.sql_with_options(query, read_only).await?;
+        let cancel = CancelOnDrop::default();
+        let context = self.session(&cancel)?;
+        let (query, runtime) = (query.to_string(), Handle::current());
+        // A call of `promql` is evaluated while the plan is made, which takes its time.
+        let planned = tokio::task::spawn_blocking(move || {
+            let read_only =
+                SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+            runtime.block_on(context.sql_with_options(&query, read_only))
+        });
+        let frame = planned.await.map_err(|_| SqlError::Internal("the planning broke off".into()))??;
         let mut rows = frame.execute_stream().await?;
         let mut answer = SqlAnswer { schema: rows.schema(), batches: Vec::new(), is_truncated: false };
         let mut left = limit;
@@ -124,12 +146,18 @@ impl SqlEngine {
     }
 
     /// A session of its own for each query, so that none sees another's settings.
-    fn session(&self) -> Result<SessionContext, SqlError> {
+    fn session(&self, cancel: &CancelOnDrop) -> Result<SessionContext, SqlError> {
         let config = SessionConfig::new().with_information_schema(true).with_target_partitions(4);
         let context = SessionContext::new_with_config_rt(config, self.runtime.clone());
         for table in Table::ALL {
             context.register_table(table.name(), Arc::new(StorageTable::new(self.storage.clone(), table)))?;
         }
+        let storage = self.storage.clone();
+        let metric = MetricFunction { storage: storage.clone(), max_series: self.promql.max_series };
+        context.register_udtf("metric", Arc::new(metric));
+        let (runtime, cancel) = (Handle::current(), cancel.flag());
+        let promql = PromqlFunction { storage, runtime, cancel, limits: self.promql };
+        context.register_udtf("promql", Arc::new(promql));
         Ok(context)
     }
 }

@@ -206,7 +206,7 @@ fn files_plan(
 }
 
 /// What the filters say of the column `time`, rounded outwards.
-fn time_range(filters: &[Expr]) -> TimeRange {
+pub(super) fn time_range(filters: &[Expr]) -> TimeRange {
     let mut range = TimeRange::ALL;
     filters.iter().for_each(|filter| narrow(filter, &mut range));
     range

@@ -166,3 +166,156 @@ async fn faults_are_named_and_nothing_can_be_changed() {
     let (_, answer) = ask(&bench, "SELECT count(*) FROM spans").await;
     assert_eq!(answer["rows"], json!([[100]]));
 }
+
+/// Two pods of two apps every 15 s over an hour, a series that ended, and one whose labels are called as our columns.
+async fn metrics() -> (Bench, i64) {
+    let bench = Bench::new().await;
+    let start_s = super::recent_minute_s() - 3_600;
+    for (app, pod, rate) in [("a", "a-1", 1.0), ("a", "a-2", 2.0), ("b", "b-1", 5.0)] {
+        let labels = Labels::from_pairs([("__name__", "requests_total"), ("app", app), ("pod", pod)]);
+        bench
+            .append_counter(labels, (start_s..start_s + 3_600).step_by(15), |t| rate * (t - start_s) as f64)
+            .await;
+    }
+    let labels = Labels::from_pairs([("__name__", "requests_total"), ("app", "c"), ("code", "503")]);
+    let ends = [start_s, start_s + 15].into_iter();
+    bench.append_counter(labels, ends, |t| if t == start_s { 7.0 } else { pharos_model::stale_nan() }).await;
+    let labels = Labels::from_pairs([("__name__", "odd"), ("time", "noon"), ("value", "high")]);
+    bench.append_counter(labels, std::iter::once(start_s), |_| 3.0).await;
+    (bench, start_s)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metric_is_a_table_with_its_labels_as_columns() {
+    let (bench, start_s) = metrics().await;
+    let rows = async |query: &str| {
+        let (status, answer) = ask(&bench, query).await;
+        assert_eq!(status, 200, "{query}: {answer}");
+        answer["rows"].clone()
+    };
+    let (_, answer) = ask(&bench, "SELECT * FROM metric('requests_total') WHERE app = 'c'").await;
+    assert_eq!(
+        answer["columns"],
+        json!([
+            { "name": "time", "type": "timestamp" }, { "name": "value", "type": "double" },
+            { "name": "app", "type": "string" }, { "name": "code", "type": "string" },
+            { "name": "pod", "type": "string" },
+        ])
+    );
+    // The marker of its end is no row; an absent label is null.
+    let time = jiff::Timestamp::from_second(start_s).expect("a time").to_string();
+    assert_eq!(answer["rows"], json!([[time, 7.0, "c", "503", null]]));
+    for (query, want) in [
+        (
+            "SELECT app, count(*) FROM metric('requests_total') GROUP BY app ORDER BY app",
+            json!([["a", 480], ["b", 240], ["c", 1]]),
+        ),
+        (
+            "SELECT DISTINCT pod FROM metric('requests_total{app=\"a\"}') ORDER BY pod",
+            json!([["a-1"], ["a-2"]]),
+        ),
+        (
+            "SELECT DISTINCT pod FROM metric('requests_total') WHERE pod ~ '^a' ORDER BY pod",
+            json!([["a-1"], ["a-2"]]),
+        ),
+        (
+            "SELECT DISTINCT pod FROM metric('requests_total') WHERE pod LIKE '%-1' ORDER BY pod",
+            json!([["a-1"], ["b-1"]]),
+        ),
+        (
+            "SELECT DISTINCT app FROM metric('requests_total') WHERE pod IN ('a-1', 'b-1') ORDER BY app",
+            json!([["a"], ["b"]]),
+        ),
+        (
+            "SELECT DISTINCT app FROM metric('requests_total') WHERE app <> 'a' ORDER BY app",
+            json!([["b"], ["c"]]),
+        ),
+        ("SELECT DISTINCT app FROM metric('requests_total') WHERE code IS NOT NULL", json!([["c"]])),
+        (
+            "SELECT DISTINCT app FROM metric('requests_total') WHERE code IS NULL ORDER BY app",
+            json!([["a"], ["b"]]),
+        ),
+        ("SELECT count(*) FROM metric('requests_total') WHERE app = 'a' OR app = 'c'", json!([[481]])),
+        ("SELECT label_time, label_value, value FROM metric('odd')", json!([["noon", "high", 3.0]])),
+        (
+            "SELECT __name__, count(*) FROM metric('{__name__=~\"odd|requests_total\"}') GROUP BY 1 ORDER BY 1",
+            json!([["odd", 1], ["requests_total", 721]]),
+        ),
+        ("SELECT count(*) FROM metric('nothing')", json!([[0]])),
+    ] {
+        assert_eq!(rows(query).await, want, "{query}");
+    }
+    let window = format!(
+        "SELECT pod, min(value), max(value), count(*) FROM metric('requests_total') \
+         WHERE app = 'a' AND time >= to_timestamp({}) AND time < to_timestamp({}) GROUP BY pod ORDER BY pod",
+        start_s + 600,
+        start_s + 900
+    );
+    assert_eq!(rows(&window).await, json!([["a-1", 600.0, 885.0, 20], ["a-2", 1_200.0, 1_770.0, 20]]));
+    // Filters reach the index: one series is read, not all.
+    for (filter, partitions) in [("", 4), ("WHERE pod = 'b-1'", 1), ("WHERE pod = 'none'", 1)] {
+        let (_, plan) =
+            ask(&bench, &format!("EXPLAIN SELECT * FROM metric('requests_total') {filter}")).await;
+        assert!(plan.to_string().contains(&format!("partition_sizes={partitions},")), "{filter}: {plan}");
+    }
+    for (query, words) in [
+        ("SELECT * FROM metric()", "metric takes one text"),
+        ("SELECT * FROM metric(5)", "metric takes one text"),
+        ("SELECT * FROM metric('a{')", "parse error"),
+        ("SELECT nothing FROM metric('requests_total')", "nothing"),
+        ("SELECT * FROM metric('requests_total') WHERE pod ~ '('", "("),
+    ] {
+        let (status, answer) = ask(&bench, query).await;
+        let detail = answer["detail"].as_str().unwrap_or("");
+        assert!(status == 400 && detail.contains(words), "{query}: {status} {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promql_query_is_a_table() {
+    let (bench, start_s) = metrics().await;
+    let rows = async |query: &str| {
+        let (status, answer) = ask(&bench, query).await;
+        assert_eq!(status, 200, "{query}: {answer}");
+        answer["rows"].clone()
+    };
+    let (start, end) = (start_s + 600, start_s + 1_200);
+    let rates = "sum by (app) (rate(requests_total[5m]))";
+    let want = json!([["a", 3.0, 11], ["b", 5.0, 11]]);
+    let time = |s: i64| jiff::Timestamp::from_second(s).expect("a time");
+    for times in [
+        format!("{start}, {end}, 60"),
+        format!("'{}', '{}', '1m'", time(start), time(end)),
+        format!("to_timestamp({start}), to_timestamp({end}), interval '1 minute'"),
+        format!("to_timestamp({end}) - interval '10 minutes', {end}.0, 60.0"),
+    ] {
+        let query = format!(
+            "SELECT app, round(avg(value), 6), count(*) FROM promql('{rates}', {times}) GROUP BY app ORDER BY app"
+        );
+        assert_eq!(rows(&query).await, want, "{query}");
+    }
+    assert_eq!(
+        rows(&format!("SELECT round(value, 6), app FROM promql('{rates}', {end}) ORDER BY app")).await,
+        json!([[3.0, "a"], [5.0, "b"]])
+    );
+    assert_eq!(rows("SELECT value FROM promql('1 + 1')").await, json!([[2.0]]));
+    // Joined with other tables: what SQL is for.
+    let joined = format!(
+        "SELECT p.app, m.pod FROM promql('{rates} > 4', {end}) p JOIN metric('requests_total') m ON m.app = p.app GROUP BY 1, 2"
+    );
+    assert_eq!(rows(&joined).await, json!([["b", "b-1"]]));
+    for (query, words) in [
+        ("SELECT * FROM promql()", "promql takes"),
+        ("SELECT * FROM promql('up', 1, 2)", "promql takes"),
+        ("SELECT * FROM promql('sum(')", "promql: 1:5: parse error"),
+        ("SELECT * FROM promql('up', 'noon')", "time is noon"),
+        ("SELECT * FROM promql('up', 2, 1, 1)", "end lies before the start"),
+        ("SELECT * FROM promql('up', 1, 2, 0)", "no duration above 0"),
+        ("SELECT * FROM promql('up', 1, 2000000, 1)", "more than 11000 steps"),
+        ("SELECT * FROM promql('requests_total + on (app) requests_total')", "many-to-many"),
+    ] {
+        let (status, answer) = ask(&bench, query).await;
+        let detail = answer["detail"].as_str().unwrap_or("");
+        assert!(status == 400 && detail.contains(words), "{query}: {status} {answer}");
+    }
+}
