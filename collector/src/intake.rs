@@ -31,7 +31,7 @@ impl Intake {
         for part in parts(batch) {
             let appended = self.storage.append(part).await.map_err(fault_of)?;
             if appended.rejected > 0 {
-                refused.add(appended.rejected, || "the store holds as many series as it may".into());
+                refused.merge(Rejected { items: appended.rejected, reasons: appended.reasons });
             }
         }
         self.counters.stored(protocol, items.saturating_sub(refused.items));

@@ -82,6 +82,11 @@ impl Labels {
         self.shape().position(name).and_then(|at| self.values().get(at)).map_or("", Symbol::as_str)
     }
 
+    /// The value's symbol, to be kept or compared.
+    pub fn symbol(&self, name: &str) -> Option<Symbol> {
+        self.shape().position(name).and_then(|at| self.values().get(at)).cloned()
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         self.shape().position(name).is_some()
     }

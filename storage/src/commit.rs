@@ -1,6 +1,8 @@
 //! The one thread through which all rows come in: it gathers appends, drops what was stored before, makes the rest
 //! durable with one sync, and only then shows it to readers and wakes the writers.
 
+mod samples;
+
 use std::{
     sync::{
         Arc,
@@ -11,7 +13,8 @@ use std::{
 };
 
 use arrow::array::RecordBatch;
-use pharos_model::{AccessLog, LogRecord, MeshObject, Span, TimeSeries};
+use hashbrown::HashSet;
+use pharos_model::{AccessLog, LogRecord, MeshObject, Span};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -19,8 +22,8 @@ use crate::{
     columns::{Row, to_batch},
     head::Generation,
     identity::{self, Identity, RecentIdentities},
-    rows::{ExemplarRow, HistogramRow, SampleRow, SeriesRow},
-    series_index::{SeriesIndex, Staged},
+    rows::{ExemplarRow, HistogramRow, SeriesRow},
+    series_index::Ordinal,
     shared::Shared,
     wal::{self, Segment},
 };
@@ -30,13 +33,6 @@ const COMMIT_BYTES: usize = 8 << 20;
 
 /// How often the thread looks at the head's age when nothing comes in.
 const IDLE: Duration = Duration::from_millis(500);
-
-/// In the year 2262: later times are no 64-bit nanoseconds. The same distance before 1970 is the earliest.
-const MAX_TIME_MS: i64 = 9_223_372_036_000;
-
-fn in_range(time_ms: i64) -> bool {
-    (-MAX_TIME_MS..=MAX_TIME_MS).contains(&time_ms)
-}
 
 pub(crate) enum Command {
     Append {
@@ -53,6 +49,9 @@ pub(crate) enum Command {
     },
 }
 
+pub(crate) use samples::NewSample;
+use samples::Refused;
+
 /// The rows of one commit.
 #[derive(Default)]
 pub(crate) struct Rows {
@@ -60,7 +59,7 @@ pub(crate) struct Rows {
     pub(crate) access_logs: Vec<AccessLog>,
     pub(crate) logs: Vec<LogRecord>,
     pub(crate) series: Vec<SeriesRow>,
-    pub(crate) samples: Vec<SampleRow>,
+    pub(crate) samples: Vec<NewSample>,
     pub(crate) histograms: Vec<HistogramRow>,
     pub(crate) exemplars: Vec<ExemplarRow>,
     pub(crate) mesh_config: Vec<MeshObject>,
@@ -71,7 +70,7 @@ pub(crate) struct Rows {
 pub(crate) struct Columns {
     /// Of the tables that have rows.
     pub(crate) tables: Vec<(Table, RecordBatch)>,
-    pub(crate) samples: Vec<SampleRow>,
+    pub(crate) samples: Vec<NewSample>,
 }
 
 impl Columns {
@@ -108,6 +107,8 @@ struct Commit {
     tail: Vec<Arc<Batch>>,
     replies: Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>,
     weight: usize,
+    /// The samples in `rows`, once one of them came late.
+    staged: Option<HashSet<(Ordinal, i64)>>,
 }
 
 pub(crate) struct Committer {
@@ -118,6 +119,8 @@ pub(crate) struct Committer {
     /// The segment must not be written any more.
     broken: bool,
     synced: Instant,
+    /// When samples were last refused with a word in the log.
+    warned: Option<Instant>,
 }
 
 impl Committer {
@@ -127,7 +130,15 @@ impl Committer {
         identities: RecentIdentities,
         segment: Segment,
     ) -> Committer {
-        Committer { shared, commands, identities, segment, broken: false, synced: Instant::now() }
+        Committer {
+            shared,
+            commands,
+            identities,
+            segment,
+            broken: false,
+            synced: Instant::now(),
+            warned: None,
+        }
     }
 
     /// Until told to stop, or until the last handle of the storage is gone.
@@ -199,7 +210,7 @@ impl Committer {
     ) {
         let sent = batch.len();
         commit.weight += weight;
-        let mut rejected = 0;
+        let mut refused = Refused::default();
         if let Batch::Spans(spans) = &mut batch {
             spans.retain(|span| {
                 let identity = identity::of_span(span);
@@ -211,7 +222,7 @@ impl Committer {
             });
         }
         if let Batch::Samples(series) = &mut batch {
-            rejected = self.add_samples(&mut commit.rows, series);
+            refused = self.add_samples(commit, series);
         }
         let rows = batch.len();
         if rows > 0 && self.shared.tail.receiver_count() > 0 {
@@ -224,89 +235,9 @@ impl Committer {
             Batch::MeshConfig(rows) => commit.rows.mesh_config.extend(rows),
             Batch::Samples(_) => {}
         }
-        commit.replies.push((reply, Appended { rows, duplicates: sent - rows - rejected, rejected }));
-    }
-
-    /// Takes the new samples over, and leaves just those in `all`. Returns how many were refused.
-    fn add_samples(&self, rows: &mut Rows, all: &mut Vec<TimeSeries>) -> usize {
-        let mut index = self.shared.index.write();
-        let state = self.shared.state.read();
-        let mut refused = 0;
-        for series in all.iter_mut() {
-            let id = series.labels.series_id();
-            if index.get(id).is_none() && index.len() >= self.shared.config.max_series {
-                refused += series.samples.len() + series.histograms.len() + series.exemplars.len();
-                series.samples.clear();
-                series.histograms.clear();
-                series.exemplars.clear();
-                continue;
-            }
-            if let Some(metadata) = &series.metadata {
-                index.set_metadata(metadata);
-            }
-            // Whether there is no sample of the series at that time yet.
-            let mut is_new = |index: &mut SeriesIndex, time_ms: i64| {
-                if !in_range(time_ms) {
-                    refused += 1;
-                    return false;
-                }
-                if !index.has_day(id, time_ms) {
-                    let row = SeriesRow {
-                        first_ms: time_ms,
-                        series: id,
-                        labels: index
-                            .get(id)
-                            .map_or_else(|| series.labels.clone(), |entry| entry.labels.clone()),
-                        metadata: series.metadata.clone(),
-                    };
-                    index.insert(&row);
-                    rows.series.push(row);
-                }
-                match index.stage(id, time_ms) {
-                    Staged::New => true,
-                    Staged::Late => !state.head_has_sample(id, time_ms),
-                    Staged::Known => false,
-                }
-            };
-            series.samples.retain(|sample| {
-                let new = is_new(&mut index, sample.time_ms);
-                if new && let Some(entry) = index.get(id) {
-                    let metric = entry.metric.clone();
-                    rows.samples.push(SampleRow {
-                        metric,
-                        series: id,
-                        time_ms: sample.time_ms,
-                        value: sample.value,
-                    });
-                }
-                new
-            });
-            series.histograms.retain(|sample| {
-                let new = is_new(&mut index, sample.time_ms);
-                if new && let Some(metric) = index.get(id).map(|entry| entry.metric.clone()) {
-                    index.add_histogram_metric(&metric);
-                    rows.histograms.push(HistogramRow::new(metric, id, sample.clone()));
-                }
-                new
-            });
-            // A scrape repeats a series' exemplar until there is a new one.
-            series
-                .exemplars
-                .retain(|exemplar| in_range(exemplar.time_ms) && index.is_new_exemplar(id, exemplar));
-            let Some(metric) = index.get(id).map(|entry| entry.metric.clone()) else {
-                refused += std::mem::take(&mut series.exemplars).len();
-                continue;
-            };
-            rows.exemplars.extend(series.exemplars.iter().map(|exemplar| ExemplarRow {
-                metric: metric.clone(),
-                series: id,
-                exemplar: exemplar.clone(),
-            }));
-        }
-        all.retain(|series| {
-            !series.samples.is_empty() || !series.histograms.is_empty() || !series.exemplars.is_empty()
-        });
-        refused
+        let Refused { samples: rejected, reasons } = refused;
+        let appended = Appended { rows, duplicates: sent - rows - rejected, rejected, reasons };
+        commit.replies.push((reply, appended));
     }
 
     fn store(&mut self, mut commit: Commit) {
@@ -346,10 +277,10 @@ impl Committer {
     fn unstage(&self, rows: &Rows) {
         let mut index = self.shared.index.write();
         for row in &rows.samples {
-            index.unstage(row.series, row.time_ms);
+            index.unstage(row.ordinal, row.time_ms);
         }
         for row in &rows.histograms {
-            index.unstage(row.series, row.time_ms);
+            index.unstage_histogram(row.series, row.time_ms);
         }
         for row in &rows.series {
             index.unstage_row(row.series);
@@ -380,8 +311,9 @@ impl Committer {
 
     /// Puts rows into the head, where the next snapshot sees them.
     fn show(&self, columns: Columns) -> Result<(), StorageError> {
+        let index = self.shared.index.read();
         let mut state = self.shared.state.write();
-        let added = state.open.add(columns);
+        let added = state.open.add(columns, &index);
         self.shared.head_bytes.store(state.head_bytes(), Ordering::Relaxed);
         added
     }
@@ -438,6 +370,7 @@ impl Committer {
         self.broken = false;
         let mut state = self.shared.state.write();
         let mut sealed = std::mem::replace(&mut state.open, Generation::new(old + 1));
+        sealed.samples.shrink();
         sealed.wal_bytes = length;
         state.sealed.push(Arc::new(sealed));
         drop(state);
@@ -460,11 +393,13 @@ pub(crate) fn open_segment(
 }
 
 /// What became of a batch's rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     pub rows: usize,
     /// Stored before, recognised by their identity.
     pub duplicates: usize,
-    /// Samples of more series than `max_series`, or of a time that is no 64-bit nanoseconds.
+    /// Samples beyond a limit of the configuration, or of a time that is no 64-bit nanoseconds.
     pub rejected: usize,
+    /// Why the first of them were rejected, naming their series.
+    pub reasons: Vec<String>,
 }

@@ -124,7 +124,9 @@ impl Compactor {
             if !expired.is_empty() {
                 self.commit(table, Change { remove: expired, ..Change::default() }).await?;
                 if table == Table::Series {
-                    self.flusher.shared.index.write().forget_before(before.millis());
+                    let shared = &self.flusher.shared;
+                    let mut index = shared.index.write();
+                    index.forget_before(before.millis(), |ordinal| shared.holds_samples_of(ordinal));
                 }
             }
         }

@@ -25,6 +25,9 @@ pub struct StorageConfig {
     pub group_commit: Duration,
     /// Rows in memory that no file holds yet, in all; past it writers are told 'later'.
     pub head_bytes: usize,
+    /// Samples of the newest files that are kept in memory as well, compressed, for queries and to recognise what is
+    /// sent again.
+    pub recent_samples_bytes: usize,
     /// The head is flushed when it reaches this size…
     pub flush_bytes: usize,
     /// …or when its oldest row is this old.
@@ -45,6 +48,11 @@ pub struct StorageConfig {
     pub vacuum_after: Duration,
     /// Most series held in the index; samples of further ones are refused.
     pub max_series: usize,
+    /// Most labels of a series; those of one with more are refused.
+    pub max_labels: usize,
+    /// Longest name and longest value of a label, in bytes.
+    pub max_label_name_bytes: usize,
+    pub max_label_value_bytes: usize,
 }
 
 impl StorageConfig {
@@ -55,6 +63,7 @@ impl StorageConfig {
             durability: Durability::Fsync,
             group_commit: Duration::from_millis(2),
             head_bytes: 64 << 20,
+            recent_samples_bytes: 64 << 20,
             flush_bytes: 16 << 20,
             flush_after: Duration::from_secs(45),
             wal_bytes: 1 << 30,
@@ -65,6 +74,9 @@ impl StorageConfig {
             compact_bytes: 128 << 20,
             vacuum_after: Duration::from_secs(15 * 60),
             max_series: 2_000_000,
+            max_labels: 128,
+            max_label_name_bytes: 1_024,
+            max_label_value_bytes: 8_192,
         }
     }
 

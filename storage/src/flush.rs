@@ -14,11 +14,12 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::{
     DataFile, StorageError, Table,
     columns::{concat, to_batch},
-    derive::{metric_edges, summarise},
-    head::Generation,
+    derive::{head_metric_edges, summarise},
+    head::{FrozenSamples, Generation},
     parquet_file,
     promoted::{self, Promoted},
     read::FileSource,
+    series_index::SeriesIndex,
     shared::Shared,
     table_log::{Change, TableLog},
     table_store::Unpublished,
@@ -117,6 +118,9 @@ impl Flusher {
         if self.shared.state.read().table(table).flushed_through >= Some(generation.segment) {
             return Ok(());
         }
+        if table == Table::Samples {
+            return self.flush_samples(&mut log, generation).await;
+        }
         let (shared, of_thread) = (self.shared.clone(), generation.clone());
         let rows = blocking(move || table_rows(&shared, &of_thread, table)).await?;
         let Some(rows) = rows else {
@@ -134,7 +138,36 @@ impl Flusher {
             promoted: more.then_some(promoted),
             ..Change::default()
         };
-        self.commit(&mut log, table, &change).await
+        self.commit(&mut log, table, &change, None).await
+    }
+
+    /// Samples are written a batch at a time, and stay in memory as well.
+    async fn flush_samples(
+        &self,
+        log: &mut Committed,
+        generation: &Arc<Generation>,
+    ) -> Result<(), StorageError> {
+        let (shared, of_thread) = (self.shared.clone(), generation.clone());
+        let promoted = shared.state.read().table(Table::Samples).promoted.clone();
+        let written = blocking(move || {
+            let files = parquet_file::write_samples(shared.tables.disk(), &promoted, &of_thread.samples)?;
+            Ok((files, FrozenSamples::of_head(&of_thread.samples).map(Arc::new)))
+        });
+        let (files, frozen) = written.await?;
+        let files = self.publish(files).await?;
+        if files.is_empty() {
+            self.shared.state.write().table_mut(Table::Samples).flushed_through = Some(generation.segment);
+            return Ok(());
+        }
+        self.read_back(&files).await?;
+        let change = Change { add: files, through_segment: Some(generation.segment), ..Change::default() };
+        self.commit(log, Table::Samples, &change, frozen).await?;
+        let shared = self.shared.clone();
+        blocking(move || {
+            shared.recent.settle();
+            Ok(())
+        })
+        .await
     }
 
     /// The table's log, with what readers see in accord with it.
@@ -195,7 +228,7 @@ impl Flusher {
     /// Changes which files a table has, in its log and then for readers.
     pub(crate) async fn replace(&self, table: Table, change: &Change) -> Result<(), StorageError> {
         let mut log = self.lock(table).await?;
-        self.commit(&mut log, table, change).await
+        self.commit(&mut log, table, change, None).await
     }
 
     async fn commit(
@@ -203,6 +236,7 @@ impl Flusher {
         committed: &mut Committed,
         table: Table,
         change: &Change,
+        frozen: Option<Arc<FrozenSamples>>,
     ) -> Result<(), StorageError> {
         if let Err(error) = committed.log.commit(change).await {
             // It may have happened nevertheless.
@@ -211,7 +245,11 @@ impl Flusher {
             let live: HashSet<&Path> = state.table(table).files.iter().map(|file| &file.path).collect();
             let added = change.add.iter().all(|file| live.contains(&file.path));
             let removed = change.remove.iter().all(|file| !live.contains(&file.path));
-            return if added && removed { Ok(()) } else { Err(error) };
+            if !(added && removed) {
+                return Err(error);
+            }
+            self.remember(table, change, frozen);
+            return Ok(());
         }
         let mut state = self.shared.state.write();
         let known = state.table_mut(table);
@@ -223,7 +261,17 @@ impl Flusher {
         if let Some(promoted) = &change.promoted {
             known.promoted = promoted.clone();
         }
+        self.remember(table, change, frozen);
         Ok(())
+    }
+
+    /// Under the state's lock, so that readers find the same samples in memory as in the files.
+    fn remember(&self, table: Table, change: &Change, frozen: Option<Arc<FrozenSamples>>) {
+        match frozen {
+            Some(frozen) => self.shared.recent.add(frozen, &change.add),
+            None if table == Table::Samples => self.shared.recent.replace(change),
+            None => {}
+        }
     }
 
     pub(crate) async fn publish(
@@ -260,14 +308,10 @@ fn table_rows(
 ) -> Result<Option<RecordBatch>, StorageError> {
     let batches = match table {
         Table::Edges => {
-            let mut edges = metric_edges(
-                generation.samples.columns(),
-                generation.histograms.iter(),
-                &shared.index.read(),
-                TimeRange::ALL,
-            );
-            edges.extend(generation.rows_of_edges().edges(TimeRange::ALL)?);
-            vec![to_batch(&edges)?]
+            let edges = generation.rows_of_edges().edges(TimeRange::ALL)?;
+            let mut batches = vec![to_batch(&edges)?];
+            batches.extend(metric_edge_batches(generation, &shared.index.read())?);
+            batches
         }
         Table::TraceSummaries => {
             vec![to_batch(&summarise(&generation.batches(Table::Spans, TimeRange::ALL)?)?)?]
@@ -278,6 +322,27 @@ fn table_rows(
         return Ok(None);
     }
     Ok(Some(concat(&batches)?))
+}
+
+/// An edge takes many times the room of its row.
+const EDGES_AT_ONCE: usize = 1_024;
+
+fn metric_edge_batches(
+    generation: &Generation,
+    index: &SeriesIndex,
+) -> Result<Vec<RecordBatch>, StorageError> {
+    let (mut edges, mut batches) = (Vec::with_capacity(EDGES_AT_ONCE), Vec::new());
+    head_metric_edges(generation, index, TimeRange::ALL, |edge| {
+        edges.push(edge);
+        if edges.len() == EDGES_AT_ONCE {
+            batches.push(to_batch(&edges));
+            edges.clear();
+        }
+    });
+    if !edges.is_empty() {
+        batches.push(to_batch(&edges));
+    }
+    Ok(batches.into_iter().collect::<Result<_, _>>()?)
 }
 
 /// File I/O and encoding block, so they run apart from the async threads.

@@ -44,9 +44,12 @@ pub use commit::Appended;
 pub use config::{Durability, StorageConfig};
 pub use decode::{access_logs_of, edges_of, logs_of, mesh_objects_of, spans_of, trace_summaries_of};
 pub use error::{AppendError, StorageError};
-pub use read::{DataFile, Scan, ScanValue, SeriesColumns, SeriesHistograms, TableSnapshot};
+pub use read::{
+    DataFile, SampleBlock, SampleReader, Scan, ScanValue, SeriesColumns, SeriesHistograms, TableSnapshot,
+};
 pub use rebuild::RebuildProgress;
 pub use rows::{ServiceCount, TraceSummary};
+pub use series_index::{Cardinality, Count};
 pub use stats::{StorageStats, TableStats};
 pub use storage::Storage;
 pub use table::{Batch, Table};

@@ -21,9 +21,9 @@ use crate::{
     commit::{Command, Committer, open_segment},
     disk::{Disk, LocalDisk, is_unfinished},
     flush::{Committed, Flusher, TableLogs, blocking},
-    head::Generation,
+    head::{FrozenSamples, Generation, HeadSamples},
     identity::{self, RecentIdentities},
-    read::FooterCache,
+    read::{FooterCache, RecentSamples},
     rows::{HistogramRow, SampleRow, SeriesRow},
     series_index::SeriesIndex,
     shared::{Flushed, Shared, State, TableFiles},
@@ -101,10 +101,12 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
     let flushed = tables.iter().filter_map(|table| table.flushed_through).max().unwrap_or(0);
     let next = newest.map_or(0, |(segment, _)| segment).max(flushed) + 1;
 
+    let recent = RecentSamples::new(config.recent_samples_bytes);
     let shared = Arc::new(Shared {
         config,
         state: RwLock::new(State::new(Generation::new(next), tables)),
         index: RwLock::new(SeriesIndex::default()),
+        recent,
         disk,
         tables: table_store,
         object_store,
@@ -200,15 +202,25 @@ async fn recall_spans(shared: &Shared, identities: &mut RecentIdentities) -> Res
     Ok(())
 }
 
+/// The samples of the files that are read into memory again: of those of the resend window, and of as many as fit.
 async fn recall_samples(shared: &Shared) -> Result<(), StorageError> {
     let snapshot = recent_files(shared, Table::Samples)?;
-    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(["time", "series"])).await?;
+    let columns = ["time", "series", "value"];
+    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(columns)).await?;
+    let mut samples = HeadSamples::default();
     while let Some(batch) = batches.try_next().await? {
         let rows = from_batch::<SampleRow>(&batch)?;
         let mut index = shared.index.write();
         for row in rows {
-            index.recall(row.series, row.time_ms);
+            let Some(ordinal) = index.ordinal(row.series) else { continue };
+            index.recall(ordinal, row.time_ms);
+            let labels = || index.entry(ordinal).map(|entry| entry.labels.clone()).unwrap_or_default();
+            samples.push(ordinal, row.time_ms, row.value, labels);
         }
+    }
+    if let Some(frozen) = FrozenSamples::of_head(&samples) {
+        shared.recent.add(Arc::new(frozen), &snapshot.files);
+        shared.recent.settle();
     }
     Ok(())
 }
@@ -228,7 +240,7 @@ async fn recall_histograms(shared: &Shared) -> Result<(), StorageError> {
         let rows = from_batch::<HistogramRow>(&batch)?;
         let mut index = shared.index.write();
         for row in rows {
-            index.recall(row.series, row.time_ms);
+            index.recall_histogram(row.series, row.time_ms);
         }
     }
     let mut index = shared.index.write();
@@ -250,32 +262,30 @@ fn take_in(
         for mut columns in segment.commits {
             let mut index = shared.index.write();
             for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Series) {
-                from_batch::<SeriesRow>(batch)?.iter().for_each(|row| index.insert(row));
+                from_batch::<SeriesRow>(batch)?.iter().for_each(|row| {
+                    index.insert(row);
+                });
             }
-            columns.samples.retain_mut(|row| match index.get(row.series) {
-                Some(entry) => {
-                    row.metric = entry.metric.clone();
-                    true
-                }
-                None => {
+            columns.samples.retain_mut(|row| {
+                let Some(ordinal) = index.ordinal(row.series) else {
                     unknown.insert(row.series);
-                    false
-                }
+                    return false;
+                };
+                row.ordinal = ordinal;
+                index.recall(ordinal, row.time_ms);
+                true
             });
-            for row in &columns.samples {
-                index.recall(row.series, row.time_ms);
-            }
             for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Histograms) {
                 for row in from_batch::<HistogramRow>(batch)? {
                     index.add_histogram_metric(&row.metric);
-                    index.recall(row.series, row.time_ms);
+                    index.recall_histogram(row.series, row.time_ms);
                 }
             }
             drop(index);
             for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Spans) {
                 identities.recall(batch)?;
             }
-            generation.add(columns)?;
+            generation.add(columns, &shared.index.read())?;
         }
         shared.wal_bytes.fetch_add(segment.length, Ordering::Relaxed);
         let mut state = shared.state.write();

@@ -17,11 +17,12 @@ use parquet::{
     },
     schema::types::ColumnPath,
 };
-use pharos_model::UnixNanos;
+use pharos_model::{TimeRange, UnixNanos};
 
 use crate::{
     DataFile, StorageError, Table,
     disk::{Disk, DiskFile, UNFINISHED},
+    head::HeadSamples,
     promoted::{self, AttributeMap, PARTIAL, Promoted, Split, split},
     table_store::Unpublished,
 };
@@ -335,4 +336,33 @@ pub(crate) fn write_files(
         files.push(writer.finish()?);
     }
     Ok(files)
+}
+
+/// Writes the head's samples, a file for each day, a batch at a time.
+pub(crate) fn write_samples(
+    disk: &Arc<dyn Disk>,
+    promoted: &Arc<Promoted>,
+    samples: &HeadSamples,
+) -> Result<Vec<Unpublished>, StorageError> {
+    let mut writers: Vec<(i64, FileWriter)> = Vec::new();
+    samples.write(TimeRange::ALL, |batch| {
+        // Rows of a day stay in order when those of other days are left out.
+        for (day, rows) in by_day(&batch)? {
+            let at = match writers.iter().position(|(known, _)| *known == day) {
+                Some(at) => at,
+                None => {
+                    let (disk, promoted) = (disk.clone(), promoted.clone());
+                    let (table, level) = (Table::Samples, FLUSH_LEVEL);
+                    let writer = FileWriter::create(disk, table, promoted, day, samples.len(), level)?;
+                    writers.push((day, writer));
+                    writers.len() - 1
+                }
+            };
+            if let Some((_, writer)) = writers.get_mut(at) {
+                writer.write(&rows)?;
+            }
+        }
+        Ok(())
+    })?;
+    writers.into_iter().map(|(_, writer)| writer.finish()).collect()
 }

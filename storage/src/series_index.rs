@@ -1,16 +1,18 @@
 //! All series known, in memory: found by label through postings, and by id.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod cardinality;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
 use pharos_model::{
-    EdgeKey, EdgeMeasure, Exemplar, LabelMatcher, Labels, MatchOp, MetricMetadata, SeriesId, TimeRange,
-    edge_of_series,
+    EdgeKey, EdgeMeasure, Exemplar, LabelMatcher, Labels, METRIC_NAME, MatchOp, MetricMetadata, SeriesId,
+    Symbol, TimeRange, edge_of_series,
 };
 use regex::Regex;
+use roaring::RoaringBitmap;
+
+pub use cardinality::{Cardinality, Count};
 
 use crate::{StorageError, rows::SeriesRow};
 
@@ -29,31 +31,42 @@ pub(crate) struct EdgeRole {
 pub(crate) struct Entry {
     pub(crate) id: SeriesId,
     pub(crate) labels: Labels,
-    /// Shared by the series of one metric.
-    pub(crate) metric: Arc<str>,
     pub(crate) edge: Option<EdgeRole>,
     first_ms: i64,
     last_ms: i64,
+    /// Of the newest sample that came in; later ones cannot be known.
+    newest_ms: i64,
     /// The UTC days between which, inclusive, the series has rows in the table `series`.
-    days: (i64, i64),
-    /// Times of the newest samples, by which a resend is recognised.
-    recent_ms: [i64; RECENT],
+    days: (i32, i32),
     /// Time and value of the newest exemplar.
-    exemplar: Option<(i64, u64)>,
+    exemplar: Option<Box<(i64, u64)>>,
 }
 
-/// A resend after a lost acknowledgement is a sender's last batch, which rarely has more samples of a series.
-const RECENT: usize = 6;
+/// A resend after a lost acknowledgement is a sender's last batch, which rarely has more of a series.
+const RECENT_HISTOGRAMS: usize = 6;
+
+fn day(time_ms: i64) -> i32 {
+    i32::try_from(time_ms.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
+}
 
 impl Entry {
+    pub(crate) fn metric(&self) -> &str {
+        self.labels.metric_name()
+    }
+
+    /// Whether the series' row for the day of `time_ms` has been written.
+    pub(crate) fn has_day(&self, time_ms: i64) -> bool {
+        (self.days.0..=self.days.1).contains(&day(time_ms))
+    }
+
     fn note(&mut self, time_ms: i64) {
-        if !self.recent_ms.contains(&time_ms)
-            && let Some(oldest) = self.recent_ms.iter_mut().min()
-        {
-            *oldest = (*oldest).max(time_ms);
-        }
-        self.first_ms = self.first_ms.min(time_ms);
-        self.last_ms = self.last_ms.max(time_ms);
+        self.newest_ms = self.newest_ms.max(time_ms);
+        self.saw(time_ms, time_ms);
+    }
+
+    fn saw(&mut self, first_ms: i64, last_ms: i64) {
+        self.first_ms = self.first_ms.min(first_ms);
+        self.last_ms = self.last_ms.max(last_ms);
     }
 
     fn overlaps(&self, range: TimeRange) -> bool {
@@ -66,145 +79,147 @@ impl Entry {
 pub(crate) enum Staged {
     /// Later than all others of its series.
     New,
-    /// Not among the newest, and not later than them either.
+    /// Stored before, or late.
     Late,
-    /// Stored already.
+    /// At the time of the newest, which is stored.
     Known,
 }
 
-/// A series' number within this process.
-type Ordinal = u32;
+/// A series' number within this process. It is given to another series only after the series was forgotten.
+pub(crate) type Ordinal = u32;
 
 #[derive(Default)]
 pub(crate) struct SeriesIndex {
-    entries: Vec<Entry>,
+    /// By ordinal.
+    entries: Vec<Option<Entry>>,
+    free: Vec<Ordinal>,
     by_id: HashMap<SeriesId, Ordinal>,
-    /// Label name, then value, then the series that have it, in ascending order.
-    postings: HashMap<String, BTreeMap<String, Vec<Ordinal>>>,
-    metrics: HashMap<Arc<str>, ()>,
+    /// Label name, then value, then the series that have it.
+    postings: HashMap<Symbol, HashMap<Symbol, RoaringBitmap>>,
     /// Names of the metrics that have native histograms.
     histogram_metrics: HashSet<Arc<str>>,
+    /// Times of the newest native histograms of a series, by which a resend is recognised.
+    recent_histograms: HashMap<Ordinal, [i64; RECENT_HISTOGRAMS]>,
     edge_keys: HashMap<SeriesId, Arc<EdgeKey>>,
     metadata: BTreeMap<String, MetricMetadata>,
 }
 
 impl SeriesIndex {
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.by_id.len()
+    }
+
+    pub(crate) fn ordinal(&self, id: SeriesId) -> Option<Ordinal> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn entry(&self, ordinal: Ordinal) -> Option<&Entry> {
+        self.entries.get(ordinal as usize)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, ordinal: Ordinal) -> Option<&mut Entry> {
+        self.entries.get_mut(ordinal as usize)?.as_mut()
+    }
+
+    pub(crate) fn edge_role(&self, id: SeriesId) -> Option<&EdgeRole> {
+        self.get(id)?.edge.as_ref()
     }
 
     pub(crate) fn get(&self, id: SeriesId) -> Option<&Entry> {
-        self.by_id.get(&id).and_then(|ordinal| self.entries.get(*ordinal as usize))
-    }
-
-    /// Whether the series' row for the day of `time_ms` has been written.
-    pub(crate) fn has_day(&self, id: SeriesId, time_ms: i64) -> bool {
-        let day = time_ms.div_euclid(DAY_MS);
-        self.get(id).is_some_and(|entry| (entry.days.0..=entry.days.1).contains(&day))
+        self.entry(self.ordinal(id)?)
     }
 
     /// Takes in a row of the table `series`.
-    pub(crate) fn insert(&mut self, row: &SeriesRow) {
-        let day = row.first_ms.div_euclid(DAY_MS);
+    pub(crate) fn insert(&mut self, row: &SeriesRow) -> Ordinal {
+        let day = day(row.first_ms);
         if let Some(metadata) = &row.metadata {
             self.metadata.insert(metadata.family.clone(), metadata.clone());
         }
-        if let Some(ordinal) = self.by_id.get(&row.series) {
-            if let Some(entry) = self.entries.get_mut(*ordinal as usize) {
+        if let Some(ordinal) = self.ordinal(row.series) {
+            if let Some(entry) = self.entry_mut(ordinal) {
                 entry.days = (entry.days.0.min(day), entry.days.1.max(day));
-                entry.first_ms = entry.first_ms.min(row.first_ms);
-                entry.last_ms = entry.last_ms.max(row.first_ms);
+                entry.saw(row.first_ms, row.first_ms);
             }
-            return;
+            return ordinal;
         }
-        let metric = self.metric(row.labels.metric_name());
         let edge = edge_of_series(&row.labels).map(|(key, measure, bound)| {
             let key = self.edge_keys.entry(key.series).or_insert_with(|| Arc::new(key)).clone();
             EdgeRole { key, measure, bound }
         });
-        self.place(Entry {
+        let ordinal = self.free.pop().unwrap_or(self.entries.len() as Ordinal);
+        for (name, value) in row.labels.symbols() {
+            let values = self.postings.entry_ref(name).or_default();
+            values.entry_ref(value).or_default().insert(ordinal);
+        }
+        self.by_id.insert(row.series, ordinal);
+        let entry = Some(Entry {
             id: row.series,
             labels: row.labels.clone(),
-            metric,
             edge,
             first_ms: row.first_ms,
             last_ms: row.first_ms,
+            newest_ms: i64::MIN,
             days: (day, day),
-            recent_ms: [i64::MIN; RECENT],
             exemplar: None,
         });
+        match self.entries.get_mut(ordinal as usize) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
+        }
+        ordinal
     }
 
-    fn place(&mut self, entry: Entry) {
-        let ordinal = self.entries.len() as Ordinal;
-        for (name, value) in entry.labels.iter() {
-            let values = match self.postings.get_mut(name) {
-                Some(values) => values,
-                None => self.postings.entry(name.to_string()).or_default(),
-            };
-            match values.get_mut(value) {
-                Some(series) => series.push(ordinal),
-                None => {
-                    values.insert(value.to_string(), vec![ordinal]);
-                }
+    /// Forgets the series that have no sample since then, but for those that `is_needed`.
+    pub(crate) fn forget_before(&mut self, time_ms: i64, is_needed: impl Fn(Ordinal) -> bool) {
+        let mut forgotten = RoaringBitmap::new();
+        for (ordinal, place) in self.entries.iter_mut().enumerate() {
+            let ordinal = ordinal as Ordinal;
+            if let Some(entry) = place.take_if(|entry| entry.last_ms < time_ms && !is_needed(ordinal)) {
+                self.by_id.remove(&entry.id);
+                forgotten.insert(ordinal);
             }
         }
-        self.by_id.insert(entry.id, ordinal);
-        self.entries.push(entry);
-    }
-
-    /// Forgets the series that have no sample since then.
-    pub(crate) fn forget_before(&mut self, time_ms: i64) {
-        let old = std::mem::take(self);
-        self.metadata = old.metadata;
-        self.histogram_metrics = old.histogram_metrics;
-        for entry in old.entries.into_iter().filter(|entry| entry.last_ms >= time_ms) {
-            self.metrics.insert(entry.metric.clone(), ());
-            if let Some(role) = &entry.edge {
-                self.edge_keys.insert(role.key.series, role.key.clone());
-            }
-            self.place(entry);
-        }
+        self.free.extend(&forgotten);
+        self.postings.retain(|_, values| {
+            values.retain(|_, series| {
+                *series -= &forgotten;
+                !series.is_empty()
+            });
+            !values.is_empty()
+        });
+        self.edge_keys.retain(|_, key| Arc::strong_count(key) > 1);
+        self.recent_histograms.retain(|ordinal, _| !forgotten.contains(*ordinal));
     }
 
     /// A series read back from a file: its samples of that day may reach to the day's end.
     pub(crate) fn insert_stored(&mut self, row: &SeriesRow) {
-        self.insert(row);
-        self.saw(row.series, row.first_ms, (row.first_ms.div_euclid(DAY_MS) + 1) * DAY_MS - 1);
-    }
-
-    fn metric(&mut self, name: &str) -> Arc<str> {
-        if let Some((known, ())) = self.metrics.get_key_value(name) {
-            return known.clone();
-        }
-        let name: Arc<str> = Arc::from(name);
-        self.metrics.insert(name.clone(), ());
-        name
-    }
-
-    /// The series has samples between the two times, inclusive.
-    pub(crate) fn saw(&mut self, id: SeriesId, first_ms: i64, last_ms: i64) {
-        if let Some(entry) = self.get_mut(id) {
-            entry.first_ms = entry.first_ms.min(first_ms);
-            entry.last_ms = entry.last_ms.max(last_ms);
+        let ordinal = self.insert(row);
+        if let Some(entry) = self.entry_mut(ordinal) {
+            entry.saw(row.first_ms, (row.first_ms.div_euclid(DAY_MS) + 1) * DAY_MS - 1);
         }
     }
 
     /// Takes note of a sample about to be stored, and says whether it may have been stored before.
-    pub(crate) fn stage(&mut self, id: SeriesId, time_ms: i64) -> Staged {
-        let Some(entry) = self.get_mut(id) else { return Staged::New };
-        let late = time_ms <= entry.last_ms;
-        if late && entry.recent_ms.contains(&time_ms) {
+    pub(crate) fn stage(&mut self, ordinal: Ordinal, time_ms: i64) -> Staged {
+        let Some(entry) = self.entry_mut(ordinal) else { return Staged::Late };
+        if time_ms == entry.newest_ms {
             return Staged::Known;
         }
+        let late = time_ms < entry.newest_ms;
         entry.note(time_ms);
         if late { Staged::Late } else { Staged::New }
     }
 
     /// Takes note of an exemplar, and says whether it differs from its series' newest.
-    pub(crate) fn is_new_exemplar(&mut self, id: SeriesId, exemplar: &Exemplar) -> bool {
-        let this = Some((exemplar.time_ms, exemplar.value.to_bits()));
-        self.get_mut(id).is_none_or(|entry| std::mem::replace(&mut entry.exemplar, this) != this)
+    pub(crate) fn is_new_exemplar(&mut self, ordinal: Ordinal, exemplar: &Exemplar) -> bool {
+        let this = Some(Box::new((exemplar.time_ms, exemplar.value.to_bits())));
+        self.entry_mut(ordinal).is_none_or(|entry| {
+            let new = entry.exemplar != this;
+            if new {
+                entry.exemplar = this;
+            }
+            new
+        })
     }
 
     pub(crate) fn add_histogram_metric(&mut self, metric: &Arc<str>) {
@@ -216,77 +231,123 @@ impl SeriesIndex {
     /// Whether the series may have native histograms.
     pub(crate) fn may_have_histograms(&self, id: SeriesId) -> bool {
         !self.histogram_metrics.is_empty()
-            && self.get(id).is_some_and(|entry| self.histogram_metrics.contains(&entry.metric))
+            && self.get(id).is_some_and(|entry| self.histogram_metrics.contains(entry.metric()))
+    }
+
+    /// Takes note of a native histogram that is stored or about to be.
+    pub(crate) fn recall_histogram(&mut self, id: SeriesId, time_ms: i64) {
+        let Some(ordinal) = self.ordinal(id) else { return };
+        self.recall(ordinal, time_ms);
+        let recent = self.recent_histograms.entry(ordinal).or_insert([i64::MIN; RECENT_HISTOGRAMS]);
+        if let Some(oldest) = recent.iter_mut().min() {
+            *oldest = (*oldest).max(time_ms);
+        }
+    }
+
+    /// Whether a native histogram is among the newest of its series.
+    pub(crate) fn has_histogram(&self, ordinal: Ordinal, time_ms: i64) -> bool {
+        self.recent_histograms.get(&ordinal).is_some_and(|recent| recent.contains(&time_ms))
+    }
+
+    pub(crate) fn unstage_histogram(&mut self, id: SeriesId, time_ms: i64) {
+        let Some(ordinal) = self.ordinal(id) else { return };
+        self.unstage(ordinal, time_ms);
+        if let Some(recent) = self.recent_histograms.get_mut(&ordinal) {
+            recent.iter_mut().filter(|known| **known == time_ms).for_each(|known| *known = i64::MIN);
+        }
     }
 
     /// Takes note of a sample that is stored.
-    pub(crate) fn recall(&mut self, id: SeriesId, time_ms: i64) {
-        if let Some(entry) = self.get_mut(id) {
+    pub(crate) fn recall(&mut self, ordinal: Ordinal, time_ms: i64) {
+        if let Some(entry) = self.entry_mut(ordinal) {
             entry.note(time_ms);
         }
     }
 
     /// The sample was not stored after all.
-    pub(crate) fn unstage(&mut self, id: SeriesId, time_ms: i64) {
-        if let Some(entry) = self.get_mut(id) {
-            entry.recent_ms.iter_mut().filter(|known| **known == time_ms).for_each(|known| *known = i64::MIN);
+    pub(crate) fn unstage(&mut self, ordinal: Ordinal, time_ms: i64) {
+        if let Some(entry) = self.entry_mut(ordinal) {
+            entry.newest_ms = entry.newest_ms.min(time_ms.saturating_sub(1));
         }
     }
 
     /// The series' row was not stored after all.
     pub(crate) fn unstage_row(&mut self, id: SeriesId) {
-        if let Some(entry) = self.get_mut(id) {
-            entry.days = (i64::MAX, i64::MIN);
+        if let Some(ordinal) = self.ordinal(id)
+            && let Some(entry) = self.entry_mut(ordinal)
+        {
+            entry.days = (i32::MAX, i32::MIN);
         }
     }
 
-    fn get_mut(&mut self, id: SeriesId) -> Option<&mut Entry> {
-        self.by_id.get(&id).and_then(|ordinal| self.entries.get_mut(*ordinal as usize))
-    }
-
-    /// The series that have samples in `range`, as far as a day tells, and fulfil all `matchers`.
+    /// The series that have samples in `range`, as far as a day tells, and fulfil all `matchers`: in the order of
+    /// the table's files, by metric and id.
     pub(crate) fn select(
         &self,
         matchers: &[LabelMatcher],
         range: TimeRange,
     ) -> Result<Vec<&Entry>, StorageError> {
         let conditions = matchers.iter().map(Condition::new).collect::<Result<Vec<_>, _>>()?;
-        let mut candidates: Option<Vec<Ordinal>> = None;
+        let mut candidates: Option<RoaringBitmap> = None;
         for condition in conditions.iter().filter(|condition| !condition.matches("")) {
             let found = self.having(condition);
             candidates = Some(match candidates {
-                Some(known) => intersection(&known, &found),
+                Some(known) => known & found,
                 None => found,
             });
         }
-        let open: Vec<&Condition<'_>> = conditions.iter().filter(|condition| condition.matches("")).collect();
-        let fits = |entry: &&Entry| {
-            entry.overlaps(range)
-                && open.iter().all(|condition| condition.matches(entry.labels.get(condition.name)))
+        // Those that an absent label fulfils too: all series but the ones with a value that does not.
+        let mut excluded = RoaringBitmap::new();
+        for condition in conditions.iter().filter(|condition| condition.matches("")) {
+            excluded |= self.failing(condition);
+        }
+        let fits = |entry: &&Entry| entry.overlaps(range);
+        let mut found: Vec<&Entry> = match candidates {
+            Some(ordinals) => {
+                (ordinals - excluded).iter().filter_map(|ordinal| self.entry(ordinal)).filter(fits).collect()
+            }
+            None => {
+                let all = self.entries.iter().zip(0..).filter(|(_, ordinal)| !excluded.contains(*ordinal));
+                all.filter_map(|(entry, _)| entry.as_ref()).filter(fits).collect()
+            }
         };
-        Ok(match candidates {
-            Some(ordinals) => ordinals
-                .iter()
-                .filter_map(|ordinal| self.entries.get(*ordinal as usize))
-                .filter(fits)
-                .collect(),
-            None => self.entries.iter().filter(fits).collect(),
-        })
+        let mut names: HashMap<Symbol, usize> = HashMap::new();
+        for entry in &found {
+            if let Some(name) = entry.labels.symbol(METRIC_NAME) {
+                names.entry(name).or_default();
+            }
+        }
+        let mut sorted: Vec<&Symbol> = names.keys().collect();
+        sorted.sort_unstable();
+        let ranks: HashMap<Symbol, usize> = sorted.into_iter().cloned().zip(1..).collect();
+        let rank = |entry: &Entry| {
+            entry.labels.symbol(METRIC_NAME).and_then(|name| ranks.get(&name).copied()).unwrap_or(0)
+        };
+        if ranks.len() > 1 {
+            found.sort_by_cached_key(|entry| (rank(entry), entry.id.to_i64()));
+        } else {
+            found.sort_unstable_by_key(|entry| entry.id.to_i64());
+        }
+        Ok(found)
     }
 
     /// The series whose label fulfils a condition that the empty value does not.
-    fn having(&self, condition: &Condition<'_>) -> Vec<Ordinal> {
-        let Some(values) = self.postings.get(condition.name) else { return Vec::new() };
+    fn having(&self, condition: &Condition<'_>) -> RoaringBitmap {
+        let Some(values) = self.postings.get(&Symbol::new(condition.name)) else {
+            return RoaringBitmap::new();
+        };
         if let Test::Equal(value) = condition.test {
-            return values.get(value).cloned().unwrap_or_default();
+            return values.get(&Symbol::new(value)).cloned().unwrap_or_default();
         }
-        let mut found: Vec<Ordinal> = values
-            .iter()
-            .filter(|(value, _)| condition.matches(value))
-            .flat_map(|(_, series)| series.iter().copied())
-            .collect();
-        found.sort_unstable();
-        found
+        union(values.iter().filter(|(value, _)| condition.matches(value)).map(|(_, series)| series))
+    }
+
+    /// The series that have the label, with a value that does not fulfil the condition.
+    fn failing(&self, condition: &Condition<'_>) -> RoaringBitmap {
+        let Some(values) = self.postings.get(&Symbol::new(condition.name)) else {
+            return RoaringBitmap::new();
+        };
+        union(values.iter().filter(|(value, _)| !condition.matches(value)).map(|(_, series)| series))
     }
 
     pub(crate) fn label_names(
@@ -294,11 +355,10 @@ impl SeriesIndex {
         matchers: &[LabelMatcher],
         range: TimeRange,
     ) -> Result<Vec<String>, StorageError> {
-        let mut names = BTreeSet::new();
-        for entry in self.select(matchers, range)? {
-            names.extend(entry.labels.iter().map(|(name, _)| name));
-        }
-        Ok(names.into_iter().map(str::to_string).collect())
+        let shapes: HashSet<_> =
+            self.select(matchers, range)?.iter().map(|entry| entry.labels.shape()).collect();
+        let names: HashSet<&Symbol> = shapes.iter().flat_map(|shape| shape.names()).collect();
+        Ok(sorted_texts(names))
     }
 
     pub(crate) fn label_values(
@@ -307,9 +367,9 @@ impl SeriesIndex {
         matchers: &[LabelMatcher],
         range: TimeRange,
     ) -> Result<Vec<String>, StorageError> {
-        let values: BTreeSet<&str> =
-            self.select(matchers, range)?.iter().map(|entry| entry.labels.get(name)).collect();
-        Ok(values.into_iter().filter(|value| !value.is_empty()).map(str::to_string).collect())
+        let series = self.select(matchers, range)?;
+        let values: HashSet<Symbol> = series.iter().filter_map(|entry| entry.labels.symbol(name)).collect();
+        Ok(sorted_texts(values.iter().collect()))
     }
 
     pub(crate) fn metadata(&self) -> &BTreeMap<String, MetricMetadata> {
@@ -323,9 +383,14 @@ impl SeriesIndex {
     }
 }
 
-fn intersection(left: &[Ordinal], right: &[Ordinal]) -> Vec<Ordinal> {
-    let (few, many) = if left.len() <= right.len() { (left, right) } else { (right, left) };
-    few.iter().copied().filter(|ordinal| many.binary_search(ordinal).is_ok()).collect()
+fn union<'a>(sets: impl Iterator<Item = &'a RoaringBitmap>) -> RoaringBitmap {
+    sets.fold(RoaringBitmap::new(), |all, set| all | set)
+}
+
+fn sorted_texts(symbols: HashSet<&Symbol>) -> Vec<String> {
+    let mut texts: Vec<String> = symbols.into_iter().map(|symbol| symbol.to_string()).collect();
+    texts.sort_unstable();
+    texts
 }
 
 /// A matcher made ready.

@@ -17,8 +17,8 @@ use crate::{
     disk::Disk,
     head::Generation,
     promoted::{Census, Promoted},
-    read::FooterCache,
-    series_index::SeriesIndex,
+    read::{FooterCache, RecentSamples},
+    series_index::{Ordinal, SeriesIndex},
     table_store::TableStore,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// Locked after `index` where both are needed.
     pub(crate) state: RwLock<State>,
     pub(crate) index: RwLock<SeriesIndex>,
+    /// Samples of files, in memory.
+    pub(crate) recent: RecentSamples,
     /// Of the data directory: the write-ahead log.
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) tables: TableStore,
@@ -107,17 +109,28 @@ impl State {
     pub(crate) fn head_bytes(&self) -> usize {
         self.open.bytes() + self.sealed.iter().map(|generation| generation.bytes()).sum::<usize>()
     }
+}
 
-    pub(crate) fn head_has_sample(&self, id: SeriesId, time_ms: i64) -> bool {
-        self.sealed.iter().any(|generation| generation.samples.has(id, time_ms))
-            || self.open.samples.has(id, time_ms)
-            || self.sealed.iter().any(|generation| generation.histograms.has(id, time_ms))
-            || self.open.histograms.has(id, time_ms)
+impl Shared {
+    /// Whether a sample is stored, as far as memory tells.
+    pub(crate) fn has_sample(&self, ordinal: Ordinal, id: SeriesId, time_ms: i64) -> bool {
+        let state = self.state.read();
+        let mut generations = state.sealed.iter().map(Arc::as_ref).chain([&state.open]);
+        generations.any(|generation| {
+            generation.samples.has(ordinal, time_ms) || generation.histograms.has(id, time_ms)
+        }) || self.recent.has(ordinal, time_ms)
+    }
+
+    /// Whether memory has samples of a series.
+    pub(crate) fn holds_samples_of(&self, ordinal: Ordinal) -> bool {
+        let state = self.state.read();
+        let mut generations = state.sealed.iter().map(Arc::as_ref).chain([&state.open]);
+        generations.any(|generation| generation.samples.has_any(ordinal)) || self.recent.has_any(ordinal)
     }
 }
 
 impl Generation {
-    pub(crate) fn add(&mut self, commit: Columns) -> Result<(), StorageError> {
+    pub(crate) fn add(&mut self, commit: Columns, index: &SeriesIndex) -> Result<(), StorageError> {
         if self.is_empty() {
             self.opened = Instant::now();
         }
@@ -125,7 +138,9 @@ impl Generation {
             self.push(table, batch)?;
         }
         for row in commit.samples {
-            self.samples.push(row.series, &row.metric, row.time_ms, row.value);
+            self.samples.push(row.ordinal, row.time_ms, row.value, || {
+                index.entry(row.ordinal).map(|entry| entry.labels.clone()).unwrap_or_default()
+            });
         }
         Ok(())
     }

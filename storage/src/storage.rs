@@ -15,13 +15,14 @@ use tokio::{
 };
 
 use crate::{
-    AppendError, Appended, Batch, Scan, SeriesColumns, SeriesHistograms, StorageConfig, StorageError,
-    StorageStats, Table, TableSnapshot,
+    AppendError, Appended, Batch, Cardinality, Scan, SeriesColumns, SeriesHistograms, StorageConfig,
+    StorageError, StorageStats, Table, TableSnapshot,
     columns::from_batch,
     commit::Command,
     compact::{self, Compactor},
+    flush::off_thread,
     open::{Opened, Places, open},
-    read::{read_histograms, read_samples},
+    read::{SampleBlock, SampleReader, read_histograms},
     rebuild::RebuildProgress,
     rows::ExemplarRow,
     shared::Shared,
@@ -169,7 +170,8 @@ impl Storage {
     }
 
     /// The series that fulfil all matchers and have samples in `range`, to the day's precision for series of before
-    /// the last start. Fails when there are more than `limit`.
+    /// the last start, by metric and id: the order in which their samples are stored. Fails when there are more than
+    /// `limit`.
     pub fn select_series(
         &self,
         matchers: &[LabelMatcher],
@@ -184,6 +186,11 @@ impl Storage {
         Ok(found.into_iter().map(|entry| (entry.id, entry.labels.clone())).collect())
     }
 
+    /// Makes the series' samples between the two times, both inclusive, readable block by block as they are now.
+    pub fn sample_reader(&self, ids: &[SeriesId], first_ms: i64, last_ms: i64) -> SampleReader {
+        SampleReader::new(&self.shared, ids, first_ms, last_ms)
+    }
+
     /// The series' samples between the two times, both inclusive, in the order of `ids`: ascending, no time twice.
     /// Staleness markers are among them.
     pub async fn read_samples(
@@ -192,7 +199,29 @@ impl Storage {
         first_ms: i64,
         last_ms: i64,
     ) -> Result<Vec<SeriesColumns>, StorageError> {
-        read_samples(&self.shared, ids, first_ms, last_ms).await
+        let reader = self.sample_reader(ids, first_ms, last_ms);
+        let block = off_thread(async move {
+            let mut block = SampleBlock::default();
+            reader.read(0..reader.len(), &mut block).await?;
+            Ok(block)
+        })
+        .await?;
+        let columns = |(place, id): (usize, &SeriesId)| {
+            let (times_ms, values) = block.series(place);
+            SeriesColumns { id: *id, times_ms: times_ms.to_vec(), values: values.to_vec() }
+        };
+        Ok(ids.iter().enumerate().map(columns).collect())
+    }
+
+    /// Where the number of series comes from: the `limit` names with most, for each question.
+    pub fn cardinality(&self, limit: usize) -> Cardinality {
+        let mut cardinality = self.shared.index.read().cardinality(limit);
+        let state = self.shared.state.read();
+        let times = state.unflushed(Table::Samples).filter_map(|generation| generation.samples.times());
+        cardinality.head_times_ms = times
+            .map(|(first, last)| (first.millis(), last.millis()))
+            .reduce(|left, right| (left.0.min(right.0), left.1.max(right.1)));
+        cardinality
     }
 
     /// The native histograms of those of the series that have any between the two times, both inclusive; staleness

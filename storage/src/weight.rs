@@ -112,14 +112,12 @@ impl Weight for MeshObject {
 
 impl Weight for TimeSeries {
     fn weight(&self) -> usize {
-        let labels: usize = self.labels.iter().map(|(name, value)| 48 + text(name) + text(value)).sum();
-        labels
+        // Labels are symbols, which the series' index holds.
+        let histograms =
+            self.histograms.iter().map(|sample| crate::head::histogram_weight(&sample.histogram));
+        size_of::<TimeSeries>()
             + self.samples.len() * 16
-            + self
-                .histograms
-                .iter()
-                .map(|sample| crate::head::histogram_weight(&sample.histogram))
-                .sum::<usize>()
+            + histograms.sum::<usize>()
             + self.exemplars.len() * 200
     }
 }

@@ -11,7 +11,8 @@ use pharos_model::{
 use super::Groups;
 use crate::{
     columns::{Column, Row, field, from_batch},
-    series_index::SeriesIndex,
+    head::{Generation, HeadSeries},
+    series_index::{EdgeRole, SeriesIndex},
 };
 
 /// Edge rows under construction from access logs and spans.
@@ -187,16 +188,13 @@ struct MetricSum {
     bounds: Vec<(f64, CounterPart)>,
 }
 
-/// The edge rows of samples and native histograms, which come by series, each in the order of time.
-pub(crate) fn metric_edges<'a>(
-    samples: impl Iterator<Item = (SeriesId, &'a [i64], &'a [f64])>,
-    histograms: impl Iterator<Item = (SeriesId, i64, &'a NativeHistogram)>,
-    index: &SeriesIndex,
-    range: TimeRange,
-) -> Vec<Edge> {
-    let mut sums: HashMap<MetricKey, (Arc<EdgeKey>, MetricSum)> = HashMap::new();
-    for (id, times_ms, values) in samples {
-        let Some(role) = index.get(id).and_then(|entry| entry.edge.as_ref()) else { continue };
+/// Edge rows under construction from samples.
+#[derive(Default)]
+struct MetricSums(HashMap<MetricKey, (Arc<EdgeKey>, MetricSum)>);
+
+impl MetricSums {
+    /// Samples of one series in the order of time.
+    fn add(&mut self, role: &EdgeRole, times_ms: &[i64], values: &[f64], range: TimeRange) {
         for (time_ms, value) in times_ms.iter().zip(values) {
             let sample = Sample { time_ms: *time_ms, value: *value };
             let bucket = UnixNanos::from_millis(*time_ms).floor_to(EDGE_BUCKET_NS);
@@ -204,7 +202,7 @@ pub(crate) fn metric_edges<'a>(
                 continue;
             }
             let part = CounterPart::of(sample);
-            let (_, sum) = sums.entry((bucket, role.key.series, role.measure)).or_insert_with(|| {
+            let (_, sum) = self.0.entry((bucket, role.key.series, role.measure)).or_insert_with(|| {
                 (role.key.clone(), MetricSum { counter: CounterPart::default(), bounds: Vec::new() })
             });
             match role.bound {
@@ -216,48 +214,95 @@ pub(crate) fn metric_edges<'a>(
             }
         }
     }
-    let natives = native_edges(histograms, index, range);
-    // Where a histogram comes in both forms, one of them tells all.
-    let natives = natives.filter(|edge| !sums.contains_key(&(edge.bucket, edge.key.series, edge.measure)));
-    let mut edges: Vec<Edge> = natives.collect();
-    edges.extend(sums.into_iter().map(|((bucket, _, measure), (key, sum))| Edge {
-        bucket,
-        key: Arc::unwrap_or_clone(key),
-        measure,
-        counter: sum.counter,
-        latency: histogram(sum.bounds),
-    }));
-    edges
+
+    fn take(&mut self) -> impl Iterator<Item = Edge> {
+        self.0.drain().map(|((bucket, _, measure), (key, sum))| Edge {
+            bucket,
+            key: Arc::unwrap_or_clone(key),
+            measure,
+            counter: sum.counter,
+            latency: histogram(sum.bounds),
+        })
+    }
 }
 
+/// The edge rows of samples and native histograms, which come by series, each in the order of time.
+pub(crate) fn metric_edges<'a>(
+    samples: impl Iterator<Item = (SeriesId, &'a [i64], &'a [f64])>,
+    histograms: impl Iterator<Item = (SeriesId, i64, &'a NativeHistogram)>,
+    index: &SeriesIndex,
+    range: TimeRange,
+) -> Vec<Edge> {
+    let mut sums = MetricSums::default();
+    for (id, times_ms, values) in samples {
+        if let Some(role) = index.edge_role(id) {
+            sums.add(role, times_ms, values, range);
+        }
+    }
+    let mut natives = native_edges(histograms, index, range);
+    natives.retain(|key, _| !sums.0.contains_key(key));
+    sums.take().chain(natives.into_values()).collect()
+}
+
+/// The edge rows of the head's samples and native histograms. Those of one key follow each other, so that few are
+/// under construction.
+pub(crate) fn head_metric_edges(
+    head: &Generation,
+    index: &SeriesIndex,
+    range: TimeRange,
+    mut visit: impl FnMut(Edge),
+) {
+    let samples = &head.samples;
+    let mut natives = native_edges(head.histograms.iter(), index, range);
+    let role = |series: &HeadSeries| index.edge_role(series.labels.series_id());
+    let mut series: Vec<(&EdgeRole, &HeadSeries)> =
+        samples.iter().filter_map(|series| Some((role(series)?, series))).collect();
+    series.sort_by_key(|(role, _)| role.key.series);
+    let mut sums = MetricSums::default();
+    let (mut times_ms, mut values) = (Vec::new(), Vec::new());
+    for of_key in series.chunk_by(|(left, _), (right, _)| left.key.series == right.key.series) {
+        for (role, series) in of_key {
+            times_ms.clear();
+            values.clear();
+            // A bucket that the range cuts is made whole.
+            samples.copy(series, i64::MIN, i64::MAX, &mut times_ms, &mut values);
+            sums.add(role, &times_ms, &values, range);
+        }
+        if !natives.is_empty() {
+            natives.retain(|key, _| !sums.0.contains_key(key));
+        }
+        sums.take().for_each(&mut visit);
+    }
+    natives.into_values().for_each(visit);
+}
+
+/// Where a histogram comes in the classic form too, that one tells all.
 fn native_edges<'a>(
     histograms: impl Iterator<Item = (SeriesId, i64, &'a NativeHistogram)>,
     index: &SeriesIndex,
     range: TimeRange,
-) -> impl Iterator<Item = Edge> {
-    let mut sums: HashMap<MetricKey, (Arc<EdgeKey>, CounterPart, Latency)> = HashMap::new();
+) -> HashMap<MetricKey, Edge> {
+    let mut edges: HashMap<MetricKey, Edge> = HashMap::new();
     for (id, time_ms, histogram) in histograms {
-        let Some(role) = index.get(id).and_then(|entry| entry.edge.as_ref()) else { continue };
+        let Some(role) = index.edge_role(id) else { continue };
         let sample = Sample { time_ms, value: histogram.sum };
         let bucket = UnixNanos::from_millis(time_ms).floor_to(EDGE_BUCKET_NS);
         if !counts_for_edges(&sample) || !bucket_overlaps(bucket, range) {
             continue;
         }
-        let (_, counter, latency) = sums
-            .entry((bucket, role.key.series, role.measure))
-            .or_insert_with(|| (role.key.clone(), CounterPart::default(), Latency::None));
-        counter.join(&CounterPart::of(sample));
+        let edge = edges.entry((bucket, role.key.series, role.measure)).or_insert_with(|| Edge {
+            bucket,
+            key: EdgeKey::clone(&role.key),
+            measure: role.measure,
+            counter: CounterPart::default(),
+            latency: Latency::None,
+        });
+        edge.counter.join(&CounterPart::of(sample));
         if role.measure == EdgeMeasure::DurationMs {
-            latency.join(&Latency::Histogram(HistogramPart::of_native(histogram)));
+            edge.latency.join(&Latency::Histogram(HistogramPart::of_native(histogram)));
         }
     }
-    sums.into_iter().map(|((bucket, _, measure), (key, counter, latency))| Edge {
-        bucket,
-        key: Arc::unwrap_or_clone(key),
-        measure,
-        counter,
-        latency,
-    })
+    edges
 }
 
 fn histogram(mut bounds: Vec<(f64, CounterPart)>) -> Latency {

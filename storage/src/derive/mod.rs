@@ -4,6 +4,6 @@ mod edges;
 mod groups;
 mod traces;
 
-pub(crate) use edges::{EdgeSums, bucket_overlaps, merge_edges, metric_edges};
+pub(crate) use edges::{EdgeSums, bucket_overlaps, head_metric_edges, merge_edges, metric_edges};
 pub(crate) use groups::Groups;
 pub(crate) use traces::{TRACE_GAP_NS, TraceSums, summarise};

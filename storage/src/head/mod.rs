@@ -1,6 +1,8 @@
 //! Rows that no file holds yet, a generation for each WAL segment.
 
+mod chunk;
 mod edges;
+mod frozen;
 mod histograms;
 mod rows;
 mod samples;
@@ -10,10 +12,12 @@ use std::{sync::Arc, time::Instant};
 use arrow::array::RecordBatch;
 use pharos_model::{TimeRange, UnixNanos};
 
+pub(crate) use chunk::{put_varint, take_varint, unzigzag, whole, zigzag};
 pub(crate) use edges::{HeadEdges, RowsOfEdges};
+pub(crate) use frozen::{FrozenSamples, put_in_order};
 pub(crate) use histograms::{HeadHistograms, weight as histogram_weight};
 pub(crate) use rows::HeadRows;
-pub(crate) use samples::HeadSamples;
+pub(crate) use samples::{HeadSamples, HeadSeries};
 
 use crate::{StorageError, Table, columns::from_batch, rows::HistogramRow};
 

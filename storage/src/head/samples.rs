@@ -8,43 +8,38 @@ use arrow::{
     datatypes::Int32Type,
 };
 use hashbrown::HashMap;
-use parking_lot::Mutex;
-use pharos_model::{SeriesId, TimeRange, UnixNanos};
+use pharos_model::{Labels, METRIC_NAME, Sample, TimeRange, UnixNanos};
 
-use crate::{StorageError, Table};
+use super::chunk::Chunk;
+use crate::{StorageError, Table, series_index::Ordinal};
 
-/// A series' samples in the head, in ascending time.
-#[derive(Clone, Debug, Default)]
+/// A series' samples in the head.
 pub(crate) struct HeadSeries {
-    pub(crate) metric: Arc<str>,
-    pub(crate) times_ms: Vec<i64>,
-    pub(crate) values: Vec<f64>,
+    pub(crate) labels: Labels,
+    pub(crate) ordinal: Ordinal,
+    /// Those that came in order of their time.
+    chunk: Chunk,
 }
 
-impl HeadSeries {
-    /// Positions of the samples between the two times, inclusive.
-    pub(crate) fn between(&self, first_ms: i64, last_ms: i64) -> std::ops::Range<usize> {
-        let start = self.times_ms.partition_point(|time| *time < first_ms);
-        let end = self.times_ms.partition_point(|time| *time <= last_ms);
-        start..end.max(start)
-    }
-}
-
-/// Samples by series: appended, looked up and written series by series.
+/// The samples of one WAL segment, by series.
 #[derive(Default)]
 pub(crate) struct HeadSamples {
-    series: HashMap<SeriesId, HeadSeries>,
+    /// By ordinal: the place in `series`, or `NONE`.
+    places: Vec<u32>,
+    series: Vec<HeadSeries>,
+    /// By ordinal: those that came late, in ascending time, none at a time of the chunk.
+    late: HashMap<Ordinal, Vec<Sample>>,
     samples: usize,
+    bytes: usize,
     /// Of all samples, inclusive.
     first_ms: i64,
     last_ms: i64,
-    /// All samples as one sorted batch, for as long as none is added.
-    columns: Mutex<Option<RecordBatch>>,
 }
 
-/// A series' two vectors, its name and its place in the map.
-const SERIES_BYTES: usize = 160;
-const SAMPLE_BYTES: usize = 16;
+const NONE: u32 = u32::MAX;
+
+/// Rows of a batch in the table's form.
+const BATCH_ROWS: usize = 32_768;
 
 impl HeadSamples {
     pub(crate) fn len(&self) -> usize {
@@ -52,8 +47,7 @@ impl HeadSamples {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        // Vectors double: on average a quarter of their room is empty, and the sorted batch may exist beside them.
-        self.series.len() * SERIES_BYTES + self.samples * SAMPLE_BYTES * 2
+        self.bytes + self.series.len() * size_of::<HeadSeries>() + self.places.len() * size_of::<u32>()
     }
 
     pub(crate) fn times(&self) -> Option<(UnixNanos, UnixNanos)> {
@@ -61,34 +55,68 @@ impl HeadSamples {
             .then(|| (UnixNanos::from_millis(self.first_ms), UnixNanos::from_millis(self.last_ms)))
     }
 
-    pub(crate) fn get(&self, id: SeriesId) -> Option<&HeadSeries> {
-        self.series.get(&id)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &HeadSeries> {
+        self.series.iter()
     }
 
-    pub(crate) fn columns(&self) -> impl Iterator<Item = (SeriesId, &[i64], &[f64])> {
-        self.series.iter().map(|(id, series)| (*id, &*series.times_ms, &*series.values))
+    fn get(&self, ordinal: Ordinal) -> Option<&HeadSeries> {
+        self.series.get(*self.places.get(ordinal as usize)? as usize)
     }
 
-    pub(crate) fn has(&self, id: SeriesId, time_ms: i64) -> bool {
-        self.series.get(&id).is_some_and(|series| series.times_ms.binary_search(&time_ms).is_ok())
+    pub(crate) fn has_any(&self, ordinal: Ordinal) -> bool {
+        self.get(ordinal).is_some()
     }
 
-    pub(crate) fn push(&mut self, id: SeriesId, metric: &Arc<str>, time_ms: i64, value: f64) {
-        let series = self.series.entry(id).or_insert_with(|| HeadSeries {
-            metric: metric.clone(),
-            times_ms: Vec::new(),
-            values: Vec::new(),
-        });
-        match series.times_ms.last() {
-            Some(last) if *last >= time_ms => {
-                let at = series.times_ms.partition_point(|time| *time < time_ms);
-                series.times_ms.insert(at, time_ms);
-                series.values.insert(at, value);
+    pub(crate) fn has(&self, ordinal: Ordinal, time_ms: i64) -> bool {
+        let Some(series) = self.get(ordinal) else { return false };
+        let Some((first_ms, last_ms)) = series.chunk.times_ms() else { return false };
+        if time_ms == last_ms {
+            return true;
+        }
+        let mut found = false;
+        if (first_ms..last_ms).contains(&time_ms) {
+            series.chunk.each(|time, _| {
+                found = time == time_ms;
+                time < time_ms
+            });
+        }
+        found
+            || self
+                .late
+                .get(&ordinal)
+                .is_some_and(|late| late.binary_search_by_key(&time_ms, |sample| sample.time_ms).is_ok())
+    }
+
+    /// Adds a sample; one of a time that the series has already is dropped.
+    pub(crate) fn push(
+        &mut self,
+        ordinal: Ordinal,
+        time_ms: i64,
+        value: f64,
+        labels: impl FnOnce() -> Labels,
+    ) {
+        let at = ordinal as usize;
+        if self.places.len() <= at {
+            self.places.resize((at + 1).next_multiple_of(1_024), NONE);
+        }
+        let Some(place) = self.places.get_mut(at) else { return };
+        if *place == NONE {
+            *place = self.series.len() as u32;
+            self.series.push(HeadSeries { labels: labels(), ordinal, chunk: Chunk::default() });
+        }
+        let Some(series) = self.series.get_mut(*place as usize) else { return };
+        if series.chunk.times_ms().is_some_and(|(_, last_ms)| time_ms <= last_ms) {
+            if self.has(ordinal, time_ms) {
+                return;
             }
-            _ => {
-                series.times_ms.push(time_ms);
-                series.values.push(value);
-            }
+            let late = self.late.entry(ordinal).or_default();
+            let at = late.partition_point(|sample| sample.time_ms < time_ms);
+            late.insert(at, Sample { time_ms, value });
+            self.bytes += 2 * size_of::<Sample>();
+        } else {
+            let before = series.chunk.bytes();
+            series.chunk.push(time_ms, value);
+            self.bytes += series.chunk.bytes() - before;
         }
         if self.samples == 0 {
             (self.first_ms, self.last_ms) = (time_ms, time_ms);
@@ -96,54 +124,140 @@ impl HeadSamples {
         self.first_ms = self.first_ms.min(time_ms);
         self.last_ms = self.last_ms.max(time_ms);
         self.samples += 1;
-        *self.columns.get_mut() = None;
     }
 
-    /// One batch in the order of the table's files: metric, series, time.
+    /// Gives back room for samples that will not come.
+    pub(crate) fn shrink(&mut self) {
+        for series in &mut self.series {
+            let before = series.chunk.bytes();
+            series.chunk.shrink();
+            self.bytes -= before - series.chunk.bytes();
+        }
+        self.series.shrink_to_fit();
+    }
+
+    /// Adds the series' samples between the two times, inclusive, to columns, in ascending time.
+    pub(crate) fn copy_between(
+        &self,
+        ordinal: Ordinal,
+        first_ms: i64,
+        last_ms: i64,
+        times_ms: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) {
+        let Some(series) = self.get(ordinal) else { return };
+        self.copy(series, first_ms, last_ms, times_ms, values);
+    }
+
+    pub(crate) fn copy(
+        &self,
+        series: &HeadSeries,
+        first_ms: i64,
+        last_ms: i64,
+        times_ms: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) {
+        let late = self.late.get(&series.ordinal).map_or(&[][..], Vec::as_slice);
+        let from = times_ms.len();
+        if series.chunk.times_ms().is_some_and(|(first, last)| first <= last_ms && last >= first_ms) {
+            series.chunk.each(|time_ms, value| {
+                if time_ms >= first_ms && time_ms <= last_ms {
+                    times_ms.push(time_ms);
+                    values.push(value);
+                }
+                time_ms < last_ms
+            });
+        }
+        let mut at = from;
+        for sample in late.iter().filter(|sample| (first_ms..=last_ms).contains(&sample.time_ms)) {
+            at += times_ms.get(at..).unwrap_or_default().partition_point(|time| *time < sample.time_ms);
+            times_ms.insert(at, sample.time_ms);
+            values.insert(at, sample.value);
+        }
+    }
+
+    /// The series in the order of the table's files: metric, series.
+    pub(crate) fn in_order(&self) -> Vec<&HeadSeries> {
+        let mut order: Vec<&HeadSeries> = self.series.iter().collect();
+        order.sort_by_cached_key(|series| {
+            (series.labels.symbol(METRIC_NAME), series.labels.series_id().to_i64())
+        });
+        order
+    }
+
+    /// The samples in `range` as batches in the order of the table's files: metric, series, time.
     pub(crate) fn batches(&self, range: TimeRange) -> Result<Vec<RecordBatch>, StorageError> {
         if self.samples == 0 || self.first_ms > range.end.millis() || self.last_ms < range.start.millis() {
             return Ok(Vec::new());
         }
-        let mut known = self.columns.lock();
-        if let Some(columns) = &*known {
-            return Ok(vec![columns.clone()]);
-        }
-        let columns = self.batch()?;
-        *known = Some(columns.clone());
-        Ok(vec![columns])
+        let mut batches = Vec::new();
+        self.write(range, |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
     }
 
-    fn batch(&self) -> Result<RecordBatch, StorageError> {
-        let mut order: Vec<(&SeriesId, &HeadSeries)> = self.series.iter().collect();
-        order.sort_unstable_by(|(left_id, left), (right_id, right)| {
-            (&left.metric, left_id.to_i64()).cmp(&(&right.metric, right_id.to_i64()))
-        });
-        let mut names: Vec<&str> = Vec::new();
-        let mut metrics = Vec::with_capacity(self.samples);
-        let mut ids = Vec::with_capacity(self.samples);
-        let mut times = Vec::with_capacity(self.samples);
-        let mut values = Vec::with_capacity(self.samples);
-        for (id, series) in order {
-            if names.last() != Some(&&*series.metric) {
-                names.push(&series.metric);
+    /// Makes the samples in `range` rows, a batch at a time, in the order of the table's files.
+    pub(crate) fn write(
+        &self,
+        range: TimeRange,
+        mut write: impl FnMut(RecordBatch) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let (first_ms, last_ms) = (range.start.millis(), range.end.millis());
+        let mut rows = Rows::default();
+        let mut times_ms = Vec::new();
+        for series in self.in_order() {
+            times_ms.clear();
+            self.copy(series, first_ms, last_ms, &mut times_ms, &mut rows.values);
+            rows.add(&series.labels, &times_ms);
+            if rows.times_us.len() >= BATCH_ROWS {
+                write(std::mem::take(&mut rows).finish()?)?;
             }
-            let count = series.times_ms.len();
-            metrics.extend(std::iter::repeat_n(names.len() as i32 - 1, count));
-            ids.extend(std::iter::repeat_n(id.to_i64(), count));
-            times.extend(series.times_ms.iter().map(|time| time.saturating_mul(1_000)));
-            values.extend_from_slice(&series.values);
         }
+        if !rows.times_us.is_empty() {
+            write(rows.finish()?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows of the table under construction.
+#[derive(Default)]
+struct Rows {
+    names: Vec<String>,
+    metrics: Vec<i32>,
+    ids: Vec<i64>,
+    times_us: Vec<i64>,
+    values: Vec<f64>,
+}
+
+impl Rows {
+    fn add(&mut self, labels: &Labels, times_ms: &[i64]) {
+        if times_ms.is_empty() {
+            return;
+        }
+        let metric = labels.metric_name();
+        if self.names.last().is_none_or(|last| last != metric) {
+            self.names.push(metric.to_string());
+        }
+        self.metrics.extend(std::iter::repeat_n(self.names.len() as i32 - 1, times_ms.len()));
+        self.ids.extend(std::iter::repeat_n(labels.series_id().to_i64(), times_ms.len()));
+        self.times_us.extend(times_ms.iter().map(|time| time.saturating_mul(1_000)));
+    }
+
+    fn finish(self) -> Result<RecordBatch, StorageError> {
         let metrics = DictionaryArray::<Int32Type>::try_new(
-            Int32Array::from(metrics),
-            Arc::new(StringArray::from_iter_values(names)),
+            Int32Array::from(self.metrics),
+            Arc::new(StringArray::from_iter_values(self.names)),
         )?;
         Ok(RecordBatch::try_new(
             Table::Samples.schema(),
             vec![
-                Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+                Arc::new(TimestampMicrosecondArray::from(self.times_us).with_timezone("UTC")),
                 Arc::new(metrics),
-                Arc::new(Int64Array::from(ids)),
-                Arc::new(Float64Array::from(values)),
+                Arc::new(Int64Array::from(self.ids)),
+                Arc::new(Float64Array::from(self.values)),
             ],
         )?)
     }

@@ -29,7 +29,7 @@ pub(crate) async fn read_histograms(
         let index = shared.index.read();
         for id in ids.iter().filter(|id| index.may_have_histograms(**id)) {
             wanted.insert(*id);
-            metrics.extend(index.get(*id).map(|entry| entry.metric.clone()));
+            metrics.extend(index.get(*id).map(|entry| Arc::from(entry.metric())));
         }
     }
     if wanted.is_empty() {

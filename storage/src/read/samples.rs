@@ -1,23 +1,28 @@
-//! The samples of chosen series, from files and from the head.
+//! The samples of chosen series, from memory and from files, block by block.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch},
+    array::{Array, AsArray, Int64Array, RecordBatch},
     datatypes::{Float64Type, Int64Type, TimestampMicrosecondType},
-    error::ArrowError,
 };
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 use parquet::arrow::{
     ProjectionMask,
-    arrow_reader::{ArrowPredicateFn, RowFilter, RowSelection, RowSelector, statistics::StatisticsConverter},
+    arrow_reader::{RowSelection, RowSelector, statistics::StatisticsConverter},
     async_reader::ParquetRecordBatchStreamBuilder,
 };
 use pharos_model::{SeriesId, TimeRange, UnixNanos};
 
 use super::{DataFile, FileSource, prune};
-use crate::{StorageError, Table, flush::off_thread, promoted::Questions, shared::Shared};
+use crate::{
+    StorageError, Table,
+    head::{FrozenSamples, Generation, put_in_order},
+    promoted::Questions,
+    series_index::Ordinal,
+    shared::Shared,
+};
 
 /// Samples of one series in ascending time, no time twice.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,57 +32,161 @@ pub struct SeriesColumns {
     pub values: Vec<f64>,
 }
 
+/// Samples of several series, series after series: two columns, and where each series ends in them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SampleBlock {
+    times_ms: Vec<i64>,
+    values: Vec<f64>,
+    ends: Vec<usize>,
+}
+
+impl SampleBlock {
+    /// Series; some may have no samples.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Times in milliseconds since 1970, rising, and the values at them. Staleness markers are among these.
+    pub fn series(&self, place: usize) -> (&[i64], &[f64]) {
+        let Some(end) = self.ends.get(place).copied() else { return (&[], &[]) };
+        let start = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        (self.times_ms.get(start..end).unwrap_or_default(), self.values.get(start..end).unwrap_or_default())
+    }
+
+    fn clear(&mut self) {
+        self.times_ms.clear();
+        self.values.clear();
+        self.ends.clear();
+    }
+}
+
+/// The samples of chosen series at one moment, whatever is written, merged or dropped meanwhile. Several threads may
+/// read blocks at once.
+#[derive(Clone)]
+pub struct SampleReader {
+    shared: Arc<Shared>,
+    series: Arc<Vec<(SeriesId, Option<Ordinal>)>>,
+    first_ms: i64,
+    last_ms: i64,
+    /// Oldest first.
+    recent: Vec<Arc<FrozenSamples>>,
+    sealed: Vec<Arc<Generation>>,
+    /// Of the part of the head that still changes.
+    open: Arc<SampleBlock>,
+    /// Those whose rows are not in `recent`.
+    files: Vec<Arc<DataFile>>,
+}
+
+impl SampleReader {
+    /// Samples between the two times, both inclusive.
+    pub(crate) fn new(shared: &Arc<Shared>, ids: &[SeriesId], first_ms: i64, last_ms: i64) -> SampleReader {
+        let range =
+            TimeRange::new(UnixNanos::from_millis(first_ms), UnixNanos::from_millis(last_ms).plus_nanos(1));
+        let series: Vec<(SeriesId, Option<Ordinal>)> = {
+            let index = shared.index.read();
+            ids.iter().map(|id| (*id, index.ordinal(*id))).collect()
+        };
+        let mut open = SampleBlock::default();
+        let state = shared.state.read();
+        let flushed = state.table(Table::Samples).flushed_through;
+        let sealed = state.sealed.iter().filter(|sealed| Some(sealed.segment) > flushed).cloned().collect();
+        for (_, ordinal) in &series {
+            if let Some(ordinal) = ordinal {
+                let SampleBlock { times_ms, values, .. } = &mut open;
+                state.open.samples.copy_between(*ordinal, first_ms, last_ms, times_ms, values);
+            }
+            open.ends.push(open.times_ms.len());
+        }
+        let mut files: Vec<Arc<DataFile>> =
+            state.table(Table::Samples).files.iter().filter(|file| file.overlaps(range)).cloned().collect();
+        files.sort_by_key(|file| (file.min_time, file.max_time));
+        let (recent, files) = shared.recent.between(first_ms, last_ms, files);
+        drop(state);
+        SampleReader {
+            shared: shared.clone(),
+            series: Arc::new(series),
+            first_ms,
+            last_ms,
+            recent,
+            sealed,
+            open: Arc::new(open),
+            files,
+        }
+    }
+
+    /// Series that were asked for.
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Whether files have to be read. Otherwise a block comes from memory and is ready at once.
+    pub fn needs_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Puts the samples of the series at these places into `block`, in the order in which they were asked for. Files
+    /// are read best for places of many series that follow each other in the order of `Storage::select_series`.
+    pub async fn read(&self, places: Range<usize>, block: &mut SampleBlock) -> Result<(), StorageError> {
+        block.clear();
+        let places = places.start..places.end.min(self.series.len());
+        let wanted = self.series.get(places.clone()).unwrap_or_default();
+        let mut of_files = OfFiles::new(wanted, self.first_ms, self.last_ms);
+        for file in &self.files {
+            of_files.read(&self.shared, file.clone()).await?;
+        }
+        for (place, (_, ordinal)) in places.zip(wanted) {
+            let SampleBlock { times_ms, values, ends } = &mut *block;
+            let start = times_ms.len();
+            if let Some(samples) = of_files.samples.get_mut(ends.len()) {
+                times_ms.append(&mut samples.0);
+                values.append(&mut samples.1);
+            }
+            if let Some(ordinal) = *ordinal {
+                for part in &self.recent {
+                    part.copy_between(ordinal, self.first_ms, self.last_ms, times_ms, values);
+                }
+                for generation in &self.sealed {
+                    generation.samples.copy_between(ordinal, self.first_ms, self.last_ms, times_ms, values);
+                }
+            }
+            let (open_times, open_values) = self.open.series(place);
+            times_ms.extend_from_slice(open_times);
+            values.extend_from_slice(open_values);
+            put_in_order(times_ms, values, start);
+            ends.push(times_ms.len());
+        }
+        Ok(())
+    }
+}
+
 /// Rows per batch read from a file.
 const BATCH_ROWS: usize = 16_384;
 
-/// The series' samples between the two times, both inclusive, in the order of `ids`. A series without samples has
-/// empty columns.
-pub(crate) async fn read_samples(
-    shared: &Arc<Shared>,
-    ids: &[SeriesId],
-    first_ms: i64,
-    last_ms: i64,
-) -> Result<Vec<SeriesColumns>, StorageError> {
-    let mut columns: Vec<SeriesColumns> =
-        ids.iter().map(|id| SeriesColumns { id: *id, ..SeriesColumns::default() }).collect();
-    let wanted = Wanted::new(ids, first_ms, last_ms);
-    let files = from_head(shared, &wanted, &mut columns);
-    if files.is_empty() {
-        return Ok(columns);
-    }
-    let mut of_files: Vec<SeriesColumns> =
-        columns.iter().map(|series| SeriesColumns { id: series.id, ..SeriesColumns::default() }).collect();
-    let shared = shared.clone();
-    let of_files = off_thread(async move {
-        for file in files {
-            read_file(&shared, file, &wanted, &mut of_files).await?;
-        }
-        Ok(of_files)
-    })
-    .await?;
-    for (series, mut stored) in columns.iter_mut().zip(of_files) {
-        stored.times_ms.append(&mut series.times_ms);
-        stored.values.append(&mut series.values);
-        stored.put_in_order();
-        *series = stored;
-    }
-    Ok(columns)
-}
-
-struct Wanted {
-    /// Place among the asked-for series.
+/// What files hold of the wanted series.
+struct OfFiles {
+    /// Place among the wanted series.
     places: HashMap<i64, usize>,
     sorted: Vec<i64>,
     first_ms: i64,
     last_ms: i64,
+    /// Times and values by place; empty if there are no files.
+    samples: Vec<(Vec<i64>, Vec<f64>)>,
 }
 
-impl Wanted {
-    fn new(ids: &[SeriesId], first_ms: i64, last_ms: i64) -> Wanted {
-        let mut sorted: Vec<i64> = ids.iter().map(|id| id.to_i64()).collect();
-        let places = sorted.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+impl OfFiles {
+    fn new(wanted: &[(SeriesId, Option<Ordinal>)], first_ms: i64, last_ms: i64) -> OfFiles {
+        let mut sorted: Vec<i64> = wanted.iter().map(|(id, _)| id.to_i64()).collect();
+        let places = sorted.iter().zip(0..).map(|(id, place)| (*id, place)).collect();
         sorted.sort_unstable();
-        Wanted { places, sorted, first_ms, last_ms }
+        OfFiles { places, sorted, first_ms, last_ms, samples: Vec::new() }
     }
 
     fn range(&self) -> TimeRange {
@@ -92,99 +201,72 @@ impl Wanted {
         let at = self.sorted.partition_point(|id| *id < low);
         self.sorted.get(at).is_some_and(|id| *id <= high)
     }
-}
 
-/// Copies the head's samples and returns the files that hold the rest: both of one moment.
-fn from_head(shared: &Shared, wanted: &Wanted, columns: &mut [SeriesColumns]) -> Vec<Arc<DataFile>> {
-    let state = shared.state.read();
-    for generation in state.unflushed(Table::Samples) {
-        for series in columns.iter_mut() {
-            let Some(head) = generation.samples.get(series.id) else { continue };
-            let rows = head.between(wanted.first_ms, wanted.last_ms);
-            series.times_ms.extend_from_slice(head.times_ms.get(rows.clone()).unwrap_or_default());
-            series.values.extend_from_slice(head.values.get(rows).unwrap_or_default());
+    async fn read(&mut self, shared: &Shared, file: Arc<DataFile>) -> Result<(), StorageError> {
+        self.samples.resize_with(self.places.len(), Default::default);
+        let path = file.path.clone();
+        let mut source = FileSource::new(shared.object_store.clone(), file);
+        let footer = source.footer(&shared.footers).await?;
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
+        let mut groups = Vec::new();
+        let mut selectors: Vec<RowSelector> = Vec::new();
+        for group in prune::row_groups(&mut builder, self.range(), &Questions::default()).await? {
+            let pages = prune::pages(&builder, group, self.range(), &Questions::default())?
+                .intersection(&series_pages(&builder, group, self)?);
+            if pages.selects_any() {
+                groups.push(group);
+                selectors.extend(Vec::<RowSelector>::from(pages));
+            }
         }
-    }
-    let range = wanted.range();
-    let mut files: Vec<Arc<DataFile>> =
-        state.table(Table::Samples).files.iter().filter(|file| file.overlaps(range)).cloned().collect();
-    files.sort_by_key(|file| (file.min_time, file.max_time));
-    files
-}
-
-async fn read_file(
-    shared: &Shared,
-    file: Arc<DataFile>,
-    wanted: &Wanted,
-    columns: &mut [SeriesColumns],
-) -> Result<(), StorageError> {
-    let path = file.path.clone();
-    let mut source = FileSource::new(shared.object_store.clone(), file);
-    let footer = source.footer(&shared.footers).await?;
-    let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
-    let mut groups = Vec::new();
-    let mut selectors: Vec<RowSelector> = Vec::new();
-    for group in prune::row_groups(&mut builder, wanted.range(), &Questions::default()).await? {
-        let pages = prune::pages(&builder, group, wanted.range(), &Questions::default())?
-            .intersection(&series_pages(&builder, group, wanted)?);
-        if pages.selects_any() {
-            groups.push(group);
-            selectors.extend(Vec::<RowSelector>::from(pages));
+        if groups.is_empty() {
+            return Ok(());
         }
-    }
-    if groups.is_empty() {
-        return Ok(());
-    }
-    let schema = builder.parquet_schema();
-    let mask = ProjectionMask::columns(schema, ["series", "time", "value"]);
-    let places: hashbrown::HashSet<i64> = wanted.sorted.iter().copied().collect();
-    let predicate =
-        ArrowPredicateFn::new(ProjectionMask::columns(schema, ["series"]), move |batch: RecordBatch| {
-            let ids = int64(&batch, "series").map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
-            Ok(BooleanArray::from_unary(&ids, |id| places.contains(&id)))
-        });
-    let mut batches = builder
-        .with_row_groups(groups)
-        .with_row_selection(RowSelection::from(selectors))
-        .with_row_filter(RowFilter::new(vec![Box::new(predicate)]))
-        .with_projection(mask)
-        .with_batch_size(BATCH_ROWS)
-        .build()?;
-    while let Some(batch) = batches.try_next().await.map_err(|error| StorageError::of_file(&path, error))? {
-        take(&batch, wanted, columns)?;
-    }
-    Ok(())
-}
-
-fn take(batch: &RecordBatch, wanted: &Wanted, columns: &mut [SeriesColumns]) -> Result<(), StorageError> {
-    let ids = int64(batch, "series")?;
-    let missing =
-        |name: &str| StorageError::NoColumn { table: Table::Samples.name(), column: name.to_string() };
-    let times = batch
-        .column_by_name("time")
-        .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-        .ok_or_else(|| missing("time"))?;
-    let values = batch
-        .column_by_name("value")
-        .and_then(|column| column.as_primitive_opt::<Float64Type>())
-        .ok_or_else(|| missing("value"))?;
-    // Rows of one series follow each other.
-    let mut last: Option<(i64, Option<usize>)> = None;
-    for ((id, time_us), value) in ids.values().iter().zip(times.values()).zip(values.values()) {
-        let place = match last {
-            Some((known, place)) if known == *id => place,
-            _ => wanted.places.get(id).copied(),
-        };
-        last = Some((*id, place));
-        let time_ms = time_us.div_euclid(1_000);
-        if (wanted.first_ms..=wanted.last_ms).contains(&time_ms)
-            && let Some(series) = place.and_then(|place| columns.get_mut(place))
+        let mask = ProjectionMask::columns(builder.parquet_schema(), ["series", "time", "value"]);
+        let mut batches = builder
+            .with_row_groups(groups)
+            .with_row_selection(RowSelection::from(selectors))
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .build()?;
+        while let Some(batch) =
+            batches.try_next().await.map_err(|error| StorageError::of_file(&path, error))?
         {
-            series.times_ms.push(time_ms);
-            series.values.push(*value);
+            self.take(&batch)?;
         }
+        Ok(())
     }
-    Ok(())
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<(), StorageError> {
+        let ids = int64(batch, "series")?;
+        let missing =
+            |name: &str| StorageError::NoColumn { table: Table::Samples.name(), column: name.to_string() };
+        let times = batch
+            .column_by_name("time")
+            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+            .ok_or_else(|| missing("time"))?;
+        let values = batch
+            .column_by_name("value")
+            .and_then(|column| column.as_primitive_opt::<Float64Type>())
+            .ok_or_else(|| missing("value"))?;
+        // Rows of one series follow each other, and are in the order of time.
+        let mut start = 0;
+        for run in ids.values().chunk_by(|left, right| left == right) {
+            let rows = start..start + run.len();
+            start = rows.end;
+            let Some(id) = run.first() else { continue };
+            let place = self.places.get(id).copied();
+            let Some((of_times, of_values)) = place.and_then(|place| self.samples.get_mut(place)) else {
+                continue;
+            };
+            let times = times.values().get(rows.clone()).unwrap_or_default();
+            let from = times.partition_point(|time| time.div_euclid(1_000) < self.first_ms);
+            let to = times.partition_point(|time| time.div_euclid(1_000) <= self.last_ms).max(from);
+            of_times.extend(times.iter().take(to).skip(from).map(|time| time.div_euclid(1_000)));
+            let values = values.values().get(rows).unwrap_or_default();
+            of_values.extend_from_slice(values.get(from..to).unwrap_or_default());
+        }
+        Ok(())
+    }
 }
 
 fn int64(batch: &RecordBatch, name: &str) -> Result<Int64Array, StorageError> {
@@ -199,7 +281,7 @@ fn int64(batch: &RecordBatch, name: &str) -> Result<Int64Array, StorageError> {
 fn series_pages(
     builder: &prune::Builder,
     group: usize,
-    wanted: &Wanted,
+    wanted: &OfFiles,
 ) -> Result<RowSelection, StorageError> {
     let metadata = builder.metadata();
     let rows = metadata.row_group(group).num_rows().max(0) as usize;
@@ -229,17 +311,4 @@ fn series_pages(
         return Ok(all);
     }
     Ok(RowSelection::from((0..mins.len()).map(page).collect::<Vec<_>>()))
-}
-
-impl SeriesColumns {
-    /// Sorts by time and drops all but the first sample of a time: what late data and resends need.
-    fn put_in_order(&mut self) {
-        if self.times_ms.windows(2).all(|pair| pair[0] < pair[1]) {
-            return;
-        }
-        let mut samples: Vec<(i64, f64)> = self.times_ms.drain(..).zip(self.values.drain(..)).collect();
-        samples.sort_by_key(|(time, _)| *time);
-        samples.dedup_by_key(|(time, _)| *time);
-        (self.times_ms, self.values) = samples.into_iter().unzip();
-    }
 }

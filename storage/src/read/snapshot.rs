@@ -8,7 +8,7 @@ use super::{DataFile, FooterCache};
 use crate::{
     StorageError, Table,
     columns::{Row, to_batch},
-    derive::{metric_edges, summarise},
+    derive::{head_metric_edges, summarise},
     head::{Generation, RowsOfEdges},
     promoted::{self, Promoted},
     series_index::SeriesIndex,
@@ -112,14 +112,16 @@ impl Unflushed {
             Ok::<_, StorageError>(all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         };
         Ok(match table {
-            Table::Edges => Unflushed::Edges {
-                of_samples: generations()
-                    .flat_map(|generation| {
-                        metric_edges(generation.samples.columns(), generation.histograms.iter(), index, range)
-                    })
-                    .collect(),
-                of_rows: generations().map(Generation::rows_of_edges).collect(),
-            },
+            Table::Edges => {
+                let mut of_samples = Vec::new();
+                for generation in generations() {
+                    head_metric_edges(generation, index, range, |edge| of_samples.push(edge));
+                }
+                Unflushed::Edges {
+                    of_samples,
+                    of_rows: generations().map(Generation::rows_of_edges).collect(),
+                }
+            }
             Table::TraceSummaries => Unflushed::Spans(batches(Table::Spans)?),
             _ => Unflushed::Rows(batches(table)?),
         })

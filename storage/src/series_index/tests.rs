@@ -24,7 +24,7 @@ fn matchers_choose_series_as_prometheus_does() {
             matchers.iter().map(|(name, op, value)| LabelMatcher::new(*name, *op, *value)).collect();
         let found = index.select(&matchers, TimeRange::ALL).unwrap();
         let mut pods: Vec<String> =
-            found.iter().map(|entry| format!("{}/{}", entry.metric, entry.labels.get("pod"))).collect();
+            found.iter().map(|entry| format!("{}/{}", entry.metric(), entry.labels.get("pod"))).collect();
         pods.sort();
         assert_eq!(pods, wanted, "{matchers:?}");
     };
@@ -61,23 +61,24 @@ fn a_wrong_regex_is_named() {
 fn a_series_needs_a_row_for_each_new_day() {
     let mut index = index();
     let id = Labels::from_pairs([("__name__", "requests"), ("pod", "b-1")]).series_id();
-    assert!(index.has_day(id, 5_000));
-    assert!(!index.has_day(id, DAY_MS));
+    assert!(index.get(id).unwrap().has_day(5_000));
+    assert!(!index.get(id).unwrap().has_day(DAY_MS));
     let labels = index.get(id).unwrap().labels.clone();
     index.insert(&SeriesRow { first_ms: DAY_MS, series: id, labels, metadata: None });
-    assert!(index.has_day(id, DAY_MS + 1));
+    assert!(index.get(id).unwrap().has_day(DAY_MS + 1));
     assert_eq!(index.len(), 4);
 }
 
 #[test]
 fn series_without_samples_since_a_time_are_forgotten() {
     let mut index = index();
-    index.saw(
-        Labels::from_pairs([("__name__", "requests"), ("pod", "a-2"), ("code", "503")]).series_id(),
-        0,
-        9_000,
-    );
-    index.forget_before(5_000);
+    let id = Labels::from_pairs([("__name__", "requests"), ("pod", "a-2"), ("code", "503")]).series_id();
+    index.recall(index.ordinal(id).unwrap(), 9_000);
+    let head = index
+        .ordinal(Labels::from_pairs([("__name__", "requests"), ("pod", "a-1"), ("code", "200")]).series_id());
+    index.forget_before(5_000, |ordinal| Some(ordinal) == head);
+    assert_eq!(index.len(), 3);
+    index.forget_before(5_000, |_| false);
     let matcher = [LabelMatcher::new("pod", MatchOp::Regex, ".+")];
     let found = index.select(&matcher, TimeRange::ALL).unwrap();
     let mut pods: Vec<&str> = found.iter().map(|entry| entry.labels.get("pod")).collect();
@@ -85,4 +86,26 @@ fn series_without_samples_since_a_time_are_forgotten() {
     assert_eq!(pods, ["a-2", "b-1"]);
     assert_eq!(index.label_values("__name__", &[], TimeRange::ALL).unwrap(), ["errors", "requests"]);
     assert_eq!(index.len(), 2);
+}
+
+#[test]
+fn a_forgotten_series_leaves_its_number_to_another() {
+    let mut index = index();
+    index.forget_before(5_000, |_| false);
+    let labels = Labels::from_pairs([("__name__", "requests"), ("pod", "c-1")]);
+    let row = SeriesRow { first_ms: 9_000, series: labels.series_id(), labels, metadata: None };
+    assert!(index.insert(&row) < 3);
+    let found = index.select(&[LabelMatcher::equal("__name__", "requests")], TimeRange::ALL).unwrap();
+    assert_eq!(found.iter().map(|entry| entry.labels.get("pod")).collect::<Vec<_>>(), ["c-1"]);
+}
+
+#[test]
+fn cardinality_names_what_there_is_most_of() {
+    let count = |name: &str, count| Count { name: name.to_string(), count };
+    let found = index().cardinality(2);
+    assert_eq!((found.series, found.label_pairs), (4, 7));
+    assert_eq!(found.series_of_metric, [count("requests", 3), count("errors", 1)]);
+    assert_eq!(found.values_of_label, [count("pod", 3), count("__name__", 2)]);
+    assert_eq!(found.bytes_of_label, [count("__name__", 14), count("pod", 9)]);
+    assert_eq!(found.series_of_pair, [count("__name__=requests", 3), count("code=200", 2)]);
 }

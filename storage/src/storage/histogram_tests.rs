@@ -63,7 +63,7 @@ async fn native_histograms_are_kept_once_whatever_happens() {
         ..durations(0..0)
     };
     assert_eq!(storage.append(Batch::Samples(vec![float])).await.unwrap().duplicates, 1);
-    assert_eq!(append(&storage, 1..3).await, Appended { rows: 0, duplicates: 2, rejected: 0 });
+    assert_eq!(append(&storage, 1..3).await, Appended { rows: 0, duplicates: 2, ..Appended::default() });
     check(&storage, 1..9, "in the head").await;
     storage.flush().await.unwrap();
     append(&storage, 9..12).await;
@@ -71,7 +71,7 @@ async fn native_histograms_are_kept_once_whatever_happens() {
     storage.close().await.unwrap();
     let storage = Storage::open(config(dir.path())).await.unwrap();
     check(&storage, 1..12, "after a start").await;
-    assert_eq!(append(&storage, 10..13).await, Appended { rows: 1, duplicates: 2, rejected: 0 });
+    assert_eq!(append(&storage, 10..13).await, Appended { rows: 1, duplicates: 2, ..Appended::default() });
     drop(storage);
     let storage = Storage::open(config(dir.path())).await.unwrap();
     check(&storage, 1..13, "after a replay").await;

@@ -174,14 +174,20 @@ async fn what_is_sent_again_is_stored_once() {
     let storage = Storage::open(config(dir.path())).await.unwrap();
     append_all(&storage).await;
     let spans = || Batch::Spans((100..250).map(span).collect());
-    assert_eq!(storage.append(spans()).await.unwrap(), Appended { rows: 50, duplicates: 100, rejected: 0 });
+    assert_eq!(
+        storage.append(spans()).await.unwrap(),
+        Appended { rows: 50, duplicates: 100, ..Appended::default() }
+    );
     storage.close().await.unwrap();
     let storage = Storage::open(config(dir.path())).await.unwrap();
-    assert_eq!(storage.append(spans()).await.unwrap(), Appended { rows: 0, duplicates: 150, rejected: 0 });
+    assert_eq!(
+        storage.append(spans()).await.unwrap(),
+        Appended { rows: 0, duplicates: 150, ..Appended::default() }
+    );
     let mut again = counter("a", 5..10);
     again.exemplars.clear();
     let appended = storage.append(Batch::Samples(vec![again])).await.unwrap();
-    assert_eq!(appended, Appended { rows: 2, duplicates: 3, rejected: 0 });
+    assert_eq!(appended, Appended { rows: 2, duplicates: 3, ..Appended::default() });
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 mod frame;
 mod payload;
 mod replay;
+mod samples;
 mod segment;
 
 pub(crate) use payload::{Schemas, encode};

@@ -1,11 +1,10 @@
 //! What a frame carries: for each table that has rows the number of the table, the count of its dictionaries, an Arrow
 //! IPC message for each of them and one for the record batch, all lz4-compressed. Their schemas are in the segment's
-//! header, so that a release with other columns can still read them.
+//! header, so that a release with other columns can still read them. Samples come in a form of their own.
 
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray},
     buffer::Buffer,
     datatypes::{DataType, FieldRef, Schema, SchemaRef},
     error::ArrowError,
@@ -18,13 +17,8 @@ use arrow::{
     },
 };
 
-use crate::{
-    Table,
-    columns::{from_batch, schema_of},
-    commit::Columns,
-    rows::SampleRow,
-    table::in_schema,
-};
+use super::samples;
+use crate::{Table, commit::Columns, table::in_schema};
 
 /// The tables whose rows come in from outside, in the order in which a frame has them: a series before its samples.
 const TABLES: [Table; 8] = [
@@ -43,7 +37,7 @@ pub(crate) struct Schemas(Vec<(Table, SchemaRef)>);
 
 impl Schemas {
     pub(crate) fn current() -> Schemas {
-        Schemas(TABLES.map(|table| (table, schema(table))).into())
+        Schemas(TABLES.map(|table| (table, table.schema())).into())
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, ArrowError> {
@@ -79,7 +73,7 @@ impl Schemas {
         self.0.iter().find(|(known, _)| *known == table).map(|(_, schema)| schema)
     }
 
-    /// The rows of a payload. Samples lack their metric.
+    /// The rows of a payload. Samples lack their ordinal.
     pub(crate) fn columns(&self, mut payload: &[u8]) -> Result<Columns, ArrowError> {
         let cut_short = || ArrowError::IpcError("payload cut short".to_string());
         let mut columns = Columns::default();
@@ -101,16 +95,17 @@ impl Schemas {
             let (message, body, rest) = read_part(rest).ok_or_else(cut_short)?;
             payload = rest;
             let Some((table, schema)) = schema else { continue };
+            if table == Table::Samples {
+                columns.samples = samples::decode(body).ok_or_else(cut_short)?;
+                continue;
+            }
             let message = message_of(message)?;
             let batch = message
                 .header_as_record_batch()
                 .ok_or_else(|| ArrowError::IpcError("a message that is no record batch".to_string()))?;
             let body = Buffer::from(body);
             let batch = read_record_batch(&body, batch, schema.clone(), &known, None, &message.version())?;
-            match table {
-                Table::Samples => columns.samples = from_batch::<SampleRow>(&batch)?,
-                _ => columns.tables.push((table, in_schema(table, &batch)?)),
-            }
+            columns.tables.push((table, in_schema(table, &batch)?));
         }
         Ok(columns)
     }
@@ -118,31 +113,6 @@ impl Schemas {
 
 fn message_of(bytes: &[u8]) -> Result<Message<'_>, ArrowError> {
     root_as_message(bytes).map_err(|error| ArrowError::IpcError(error.to_string()))
-}
-
-fn schema(table: Table) -> SchemaRef {
-    match table {
-        Table::Samples => samples_schema(),
-        _ => table.schema(),
-    }
-}
-
-/// A sample's metric is found by its series.
-fn samples_schema() -> SchemaRef {
-    let all = schema_of::<SampleRow>();
-    Arc::new(Schema::new(
-        all.fields().iter().filter(|field| field.name() != "metric").cloned().collect::<Vec<_>>(),
-    ))
-}
-
-fn samples(rows: &[SampleRow]) -> Result<RecordBatch, ArrowError> {
-    let times =
-        TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.time_ms.saturating_mul(1_000)));
-    let series = Int64Array::from_iter_values(rows.iter().map(|row| row.series.to_i64()));
-    let values = Float64Array::from_iter_values(rows.iter().map(|row| row.value));
-    let columns: Vec<arrow::array::ArrayRef> =
-        vec![Arc::new(times.with_timezone("UTC")), Arc::new(series), Arc::new(values)];
-    RecordBatch::try_new(samples_schema(), columns)
 }
 
 fn options() -> Result<IpcWriteOptions, ArrowError> {
@@ -156,12 +126,11 @@ pub(crate) fn encode(columns: &Columns) -> Result<Vec<u8>, ArrowError> {
     let mut payload = Vec::new();
     let mut context = IpcWriteContext::default();
     for (number, table) in TABLES.iter().enumerate() {
-        let of_samples = match table {
-            Table::Samples if !columns.samples.is_empty() => Some(samples(&columns.samples)?),
-            _ => None,
-        };
-        let of_table = columns.tables.iter().filter(|(of, _)| of == table).map(|(_, batch)| batch);
-        for batch in of_samples.iter().chain(of_table) {
+        if *table == Table::Samples && !columns.samples.is_empty() {
+            payload.extend_from_slice(&[number as u8, 0]);
+            write_part(&mut payload, &[], &samples::encode(&columns.samples));
+        }
+        for (_, batch) in columns.tables.iter().filter(|(of, _)| of == table) {
             // As the schema in the segment's header numbers them.
             let mut tracker = DictionaryTracker::new(false);
             let is_dictionary = |field: &&FieldRef| matches!(field.data_type(), DataType::Dictionary(..));
