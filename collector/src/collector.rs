@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use pharos_model::MetricMetadata;
 use pharos_proto::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
 use pharos_storage::Storage;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use crate::{
     intake::Intake,
     otlp::{self, OtlpReceiver},
     remote_write,
-    scrape::{self, ScrapeConfig, TargetStatus, Targets},
+    scrape::{self, DroppedTargets, ScrapeConfig, Statuses, TargetStatus},
     zipkin,
 };
 
@@ -34,18 +35,18 @@ pub struct Collector {
     otlp: OtlpReceiver,
     remote_write: remote_write::Receiver,
     scrape: ScrapeConfig,
-    targets: Targets,
+    statuses: Statuses,
 }
 
 impl Collector {
     pub fn new(config: CollectorConfig, storage: Storage) -> Collector {
         let intake = Arc::new(Intake::new(storage, config.limits));
         Collector {
-            otlp: OtlpReceiver::new(intake.clone()),
+            otlp: OtlpReceiver::new(intake.clone(), config.scrape.otlp.clone()),
             remote_write: remote_write::Receiver::new(intake.clone()),
             intake,
             scrape: config.scrape,
-            targets: Targets::default(),
+            statuses: Statuses::default(),
         }
     }
 
@@ -75,12 +76,22 @@ impl Collector {
 
     /// Scrapes the configured targets until `shutdown`.
     pub async fn run_scraper(&self, shutdown: CancellationToken) {
-        scrape::run(self.scrape.clone(), self.intake.clone(), self.targets.clone(), shutdown).await;
+        scrape::run(self.scrape.clone(), self.intake.clone(), self.statuses.clone(), shutdown).await;
     }
 
     /// The targets that are scraped now.
     pub fn targets(&self) -> Vec<TargetStatus> {
-        self.targets.snapshot()
+        self.statuses.active()
+    }
+
+    /// What relabelling dropped, job by job.
+    pub fn dropped_targets(&self) -> Vec<DroppedTargets> {
+        self.statuses.dropped()
+    }
+
+    /// What the targets say of their metrics.
+    pub fn target_metadata(&self) -> Vec<(TargetStatus, Arc<Vec<MetricMetadata>>)> {
+        self.statuses.metadata()
     }
 
     /// What came in since the start, one entry for each protocol.

@@ -12,7 +12,7 @@ use prost::Message;
 
 use crate::{
     als, envoy,
-    exposition::{Format, parse, series_labels},
+    exposition::{Body, Entry, Format, HistogramForms, series_labels},
     otlp, remote_write, zipkin,
 };
 
@@ -128,13 +128,16 @@ fn access_log_lines() {
 #[test]
 fn expositions() {
     let text = b"# HELP a It \\n is\n# TYPE a histogram\na_bucket{le=\"1\",b=\"x\\\"}y\"} 3 1.5 # {t=\"x\"} 0.5 2\n{\"my.name\",b=\"c\"} NaN -7\n# UNIT a s\n# EOF\n";
-    for format in [Format::Text, Format::OpenMetrics] {
-        check(text, |bytes| {
-            let text = String::from_utf8_lossy(bytes);
-            drop(parse(&text, format, |entry| {
-                if let crate::exposition::Entry::Sample(sample) = entry {
+    let protobuf = crate::exposition::sample_families();
+    for (body, format) in
+        [(&text[..], Format::Text), (&text[..], Format::OpenMetrics), (&protobuf, Format::Protobuf)]
+    {
+        check(body, |bytes| {
+            let Ok(body) = Body::read(bytes, format) else { return };
+            drop(body.parse(HistogramForms { native: true, always_classic: true }, |entry| {
+                if let Entry::Sample(sample) = entry {
                     drop(series_labels(sample.series));
-                    if let Some(exemplar) = sample.exemplar {
+                    for exemplar in sample.exemplars {
                         drop(series_labels(exemplar.labels));
                     }
                 }

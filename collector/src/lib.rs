@@ -1,4 +1,5 @@
-//! The receivers of Pharos: OTLP, Envoy's access-log service, Zipkin, Prometheus remote write, and the scraper.
+//! The receivers of Pharos: OTLP, Envoy's access-log service, Zipkin, Prometheus remote write, and the scraper;
+//! and the import of Prometheus' own storage.
 //!
 //! Each takes its wire's own encodings, turns what it gets into rows of the model, hands them to the storage and
 //! answers success once they are durable. Bad input gets the protocol's own error, which names the fault; what a
@@ -24,10 +25,12 @@ mod intake;
 mod otlp;
 mod remote_write;
 mod scrape;
+mod tsdb;
 mod zipkin;
 
 pub use body::Limits;
 pub use collector::{Collector, CollectorConfig};
 pub use counters::{Protocol, Received};
 pub use envoy::{ParseLineError, parse_line};
-pub use scrape::{LastScrape, ScrapeConfig, ScrapeConfigError, TargetStatus};
+pub use scrape::{DroppedTargets, LastScrape, ScrapeConfig, ScrapeConfigError, TargetStatus};
+pub use tsdb::{ImportError, ImportProgress, Imported, TsdbError, TsdbImport};

@@ -147,7 +147,7 @@ fn reload_on_hangup(process: Process, stop: CancellationToken) -> anyhow::Result
     })
 }
 
-fn storage_config(config: &Config) -> StorageConfig {
+pub(crate) fn storage_config(config: &Config) -> StorageConfig {
     StorageConfig {
         durability: match config.durability {
             Durability::Fsync => pharos_storage::Durability::Fsync,

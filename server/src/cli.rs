@@ -24,6 +24,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  pharos demo --rps 50\n\nThen open http://127.0.0.1:20001. Ctrl-C stops all of it."
     )]
     Demo(Demo),
+    /// Take over what another system has stored; Pharos must not be running on the same data directory
+    #[command(subcommand)]
+    Import(Import),
     /// Check files without starting anything
     #[command(subcommand)]
     Check(Check),
@@ -32,6 +35,22 @@ pub(crate) enum Command {
     DemoProcess {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Import {
+    /// The blocks of a Prometheus TSDB: its data directory, a snapshot of it, or one block
+    #[command(
+        after_help = "Example:\n  pharos import tsdb /var/lib/prometheus --data-dir /var/lib/pharos\n\n\
+        Samples that are there already stay as they are. Run it again to go on where it ended. The newest two\n\
+        hours of a Prometheus are in no block yet: ask it for a snapshot to have them too."
+    )]
+    Tsdb {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        #[command(flatten)]
+        serve: Serve,
     },
 }
 

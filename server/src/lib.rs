@@ -7,6 +7,7 @@
 mod backend;
 mod cli;
 mod demo;
+mod import;
 mod listener;
 mod mesh_config;
 mod process;
@@ -37,6 +38,9 @@ use crate::{
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(serve) => with_runtime(async move |stop| run_backend(&serve, stop).await),
+        Command::Import(cli::Import::Tsdb { folder, serve }) => {
+            with_runtime(async move |stop| import::tsdb(&folder, config_of(&serve)?, stop).await)
+        }
         Command::Check(cli::Check::Rules { files }) => check_rules(&files),
         Command::Demo(demo) => with_runtime(async move |stop| demo::run(demo, stop).await),
         // Asks for a single thread and must be first to start one.

@@ -6,7 +6,9 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use pharos_collector::Collector;
 use pharos_model::UnixNanos;
-use pharos_query::{ActiveTarget, Configuration, Host, Rules, Scrape, ScrapeTargets, ServerStatus};
+use pharos_query::{
+    ActiveTarget, Configuration, DroppedTarget, Host, Rules, Scrape, ScrapeTargets, ServerStatus,
+};
 
 use crate::settings::Config;
 
@@ -87,9 +89,17 @@ impl Host for Process {
     fn scrape_targets(&self) -> ScrapeTargets {
         let active: Vec<ActiveTarget> = self.0.collector.targets().into_iter().map(active_target).collect();
         let mut pools: Vec<String> = active.iter().map(|target| target.scrape_pool.clone()).collect();
+        let all = self.0.collector.dropped_targets();
+        pools.extend(all.iter().map(|of_job| of_job.job.clone()));
         pools.sort();
         pools.dedup();
-        ScrapeTargets { active, pools, ..ScrapeTargets::default() }
+        let dropped_counts = all.iter().map(|of_job| (of_job.job.clone(), of_job.count)).collect();
+        let dropped = all.into_iter().flat_map(|of_job| {
+            let target =
+                move |discovered_labels| DroppedTarget { discovered_labels, scrape_pool: of_job.job.clone() };
+            of_job.discovered_labels.into_iter().map(target)
+        });
+        ScrapeTargets { active, dropped: dropped.collect(), dropped_counts, pools }
     }
 
     fn configuration(&self) -> Configuration {
@@ -107,7 +117,7 @@ fn active_target(target: pharos_collector::TargetStatus) -> ActiveTarget {
         discovered_labels: target.discovered_labels,
         labels: target.labels,
         scrape_pool: target.job,
-        global_url: target.url.clone(),
+        global_url: target.global_url,
         scrape_url: target.url,
         interval: target.interval,
         timeout: target.timeout,

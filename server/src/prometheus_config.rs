@@ -81,8 +81,17 @@ pub(crate) fn shown(
 }
 
 fn hide_secrets(value: &mut Value) {
-    const SECRETS: [&str; 6] =
-        ["password", "credentials", "bearer_token", "client_secret", "secret_key", "token"];
+    const SECRETS: [&str; 8] = [
+        "password",
+        "credentials",
+        "bearer_token",
+        "client_secret",
+        "secret_key",
+        "token",
+        // Of a client certificate, and of header values.
+        "key",
+        "secrets",
+    ];
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {

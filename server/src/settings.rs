@@ -104,11 +104,16 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "URL", env = "PHAROS_EXTERNAL_URL", help_heading = "Rules and alerts")]
     external_url: Option<String>,
 
-    /// Prometheus' own `global`, `scrape_configs`, `rule_files` and `alerting`; only in the file.
+    /// Prometheus' own `global`, `scrape_configs`, `scrape_config_files`, `otlp`, `rule_files` and `alerting`; only in
+    /// the file.
     #[arg(skip)]
     global: Option<serde_json::Value>,
     #[arg(skip)]
     scrape_configs: Option<serde_json::Value>,
+    #[arg(skip)]
+    scrape_config_files: Option<serde_json::Value>,
+    #[arg(skip)]
+    otlp: Option<serde_json::Value>,
     #[arg(skip)]
     rule_files: Option<Vec<PathBuf>>,
     #[arg(skip)]
@@ -199,6 +204,8 @@ impl Settings {
             mesh_config_dir: self.mesh_config_dir.or(weaker.mesh_config_dir),
             global: self.global.or(weaker.global),
             scrape_configs: self.scrape_configs.or(weaker.scrape_configs),
+            scrape_config_files: self.scrape_config_files.or(weaker.scrape_config_files),
+            otlp: self.otlp.or(weaker.otlp),
             rule_files: self.rule_files.or(weaker.rule_files),
             alerting: self.alerting.or(weaker.alerting),
             external_url: self.external_url.or(weaker.external_url),
@@ -230,17 +237,23 @@ impl Settings {
             self.rule_files.as_deref(),
             self.scrape_configs.as_ref(),
         );
-        let scrape_yaml = match (self.global, self.scrape_configs) {
-            (None, None) => None,
-            // JSON is YAML; the collector reads Prometheus' own format.
-            (global, scrape_configs) => Some(
-                serde_json::json!({
-                    "global": global.unwrap_or_else(|| serde_json::json!({})),
-                    "scrape_configs": scrape_configs.unwrap_or_else(|| serde_json::json!([])),
-                })
-                .to_string(),
-            ),
-        };
+        let of_scraping = [
+            ("global", self.global),
+            ("scrape_configs", self.scrape_configs),
+            ("scrape_config_files", self.scrape_config_files),
+            ("otlp", self.otlp),
+        ];
+        let mut of_scraping: serde_json::Map<String, serde_json::Value> = of_scraping
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_string(), value.filter(|value| !value.is_null())?)))
+            .collect();
+        if !of_scraping.is_empty() {
+            of_scraping.entry("global").or_insert_with(|| serde_json::json!({}));
+            of_scraping.entry("scrape_configs").or_insert_with(|| serde_json::json!([]));
+        }
+        // JSON is YAML; the collector reads Prometheus' own format.
+        let scrape_yaml =
+            (!of_scraping.is_empty()).then(|| serde_json::Value::Object(of_scraping).to_string());
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(|| "pharos-data".into()),
             tables_url: self.tables_url,

@@ -1,27 +1,17 @@
-use pharos_model::MetricKind;
+use pharos_model::{MetricKind, NativeHistogram};
 
 /// Which of the two text formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Text 0.0.4 and 1.0.0: times in milliseconds.
-    Text,
-    /// Times in seconds, `# UNIT`, exemplars, a closing `# EOF`.
+pub(crate) enum TextFormat {
+    /// Text 0.0.4 and 1.0.0: times in milliseconds, spaces where one likes.
+    Plain,
+    /// Times in seconds, `# UNIT`, exemplars, a closing `# EOF`, and every space where it belongs.
     OpenMetrics,
 }
 
-impl Format {
-    /// By `Content-Type`; a type that is missing or unknown is read as plain text.
-    pub(crate) fn of_content_type(content_type: &str) -> Format {
-        match content_type.split(';').next().unwrap_or_default().trim() {
-            "application/openmetrics-text" => Format::OpenMetrics,
-            _ => Format::Text,
-        }
-    }
-}
-
-/// A line of an exposition.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Entry<'a> {
+/// A line of an exposition. What is said of families lives as long as the exposition, samples for the call alone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry<'a, 'b> {
     /// Still escaped.
     Help {
         family: &'a str,
@@ -35,16 +25,23 @@ pub(crate) enum Entry<'a> {
         family: &'a str,
         unit: &'a str,
     },
-    Sample(SampleLine<'a>),
+    Sample(SampleLine<'b>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SampleLine<'a> {
     /// Name and labels as they were written: the same text is the same series.
     pub(crate) series: &'a str,
-    pub(crate) value: f64,
+    pub(crate) value: SampleValue,
     pub(crate) time_ms: Option<i64>,
-    pub(crate) exemplar: Option<ExemplarText<'a>>,
+    pub(crate) exemplars: Vec<ExemplarText<'a>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SampleValue {
+    Float(f64),
+    /// Only in protobuf.
+    Histogram(Box<NativeHistogram>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,28 +54,38 @@ pub(crate) struct ExemplarText<'a> {
 
 /// The whole exposition is refused at its first fault, as Prometheus does: a scrape counts or it does not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {message}")]
+#[error("{place}: {message}")]
 pub(crate) struct ParseError {
-    pub(crate) line: usize,
+    /// A line, or a message.
+    pub(crate) place: String,
     pub(crate) message: String,
 }
 
 pub(crate) fn parse<'a>(
     text: &'a str,
-    format: Format,
-    mut each: impl FnMut(Entry<'a>) -> Result<(), String>,
+    format: TextFormat,
+    mut each: impl FnMut(Entry<'a, '_>) -> Result<(), String>,
 ) -> Result<(), ParseError> {
+    let strict = format == TextFormat::OpenMetrics;
     let mut ended = false;
     let mut number = 0;
-    for line in text.split('\n') {
-        number += 1;
-        let line = line.trim_matches([' ', '\t', '\r']);
-        let at = |message: String| ParseError { line: number, message };
-        if line.is_empty() {
-            continue;
+    let mut lines = text.split('\n').peekable();
+    while let Some(line) = lines.next() {
+        // What follows the last line break is no line.
+        if line.is_empty() && lines.peek().is_none() {
+            break;
         }
+        number += 1;
+        let at = |message: String| ParseError { place: format!("line {number}"), message };
+        let line = if strict { line } else { line.trim_matches([' ', '\t', '\r']) };
         if ended {
             return Err(at("data follows # EOF".into()));
+        }
+        if line.is_empty() {
+            if strict {
+                return Err(at("an empty line".into()));
+            }
+            continue;
         }
         match line.strip_prefix('#') {
             Some(comment) => {
@@ -92,43 +99,60 @@ pub(crate) fn parse<'a>(
         }
     }
     match format {
-        Format::OpenMetrics if !ended => {
-            Err(ParseError { line: number, message: "the data does not end with # EOF".into() })
-        }
+        TextFormat::OpenMetrics if !ended => Err(ParseError {
+            place: format!("line {number}"),
+            message: "the data does not end with # EOF".into(),
+        }),
         _ => Ok(()),
     }
 }
 
 /// The entry of a `#` line, and whether it is the closing one.
-fn comment_entry(comment: &str, format: Format) -> Result<(Option<Entry<'_>>, bool), String> {
-    let comment = comment.trim_start_matches([' ', '\t']);
-    if format == Format::OpenMetrics && comment == "EOF" {
+fn comment_entry(comment: &str, format: TextFormat) -> Result<(Option<Entry<'_, '_>>, bool), String> {
+    let strict = format == TextFormat::OpenMetrics;
+    if strict && comment == " EOF" {
         return Ok((None, true));
     }
-    let (keyword, rest) = split_word(comment);
-    if !matches!(keyword, "HELP" | "TYPE" | "UNIT") {
-        return Ok((None, false));
+    let comment = match strict {
+        true => comment.strip_prefix(' ').unwrap_or_default(),
+        false => comment.trim_start_matches([' ', '\t']),
+    };
+    let (keyword, rest) = split_word(comment, strict);
+    let known = matches!(keyword, "HELP" | "TYPE") || (keyword == "UNIT" && strict);
+    if !known {
+        // Other comments are free in plain text, and not foreseen in OpenMetrics.
+        return match strict {
+            true => Err(format!("{:?} is neither HELP, TYPE, UNIT nor EOF", shortened(comment))),
+            false => Ok((None, false)),
+        };
     }
     let (family, value) = match rest.strip_prefix('"') {
         Some(quoted) => {
             let end = closing_quote(quoted).ok_or("a family's quoted name does not end")?;
             let (family, value) = quoted.split_at(end);
-            (family, value.get(1..).unwrap_or_default().trim_start())
+            let value = value.get(1..).unwrap_or_default();
+            (family, if strict { value.strip_prefix(' ').unwrap_or(value) } else { value.trim_start() })
         }
-        None => split_word(rest),
+        None => split_word(rest, strict),
     };
     if family.is_empty() {
         return Err(format!("# {keyword} names no metric"));
     }
     let entry = match keyword {
         "HELP" => Entry::Help { family, text: value },
-        "UNIT" => Entry::Unit { family, unit: value },
-        _ => Entry::Type { family, kind: kind_of(value)? },
+        "UNIT" => {
+            let is_suffix = family.strip_suffix(value).is_some_and(|rest| rest.ends_with('_'));
+            if !value.is_empty() && !is_suffix {
+                return Err(format!("unit {value:?} is not a suffix of metric {family:?}"));
+            }
+            Entry::Unit { family, unit: value }
+        }
+        _ => Entry::Type { family, kind: kind_of(value, strict)? },
     };
     Ok((Some(entry), false))
 }
 
-fn kind_of(name: &str) -> Result<MetricKind, String> {
+fn kind_of(name: &str, openmetrics: bool) -> Result<MetricKind, String> {
     Ok(match name {
         "counter" => MetricKind::Counter,
         "gauge" => MetricKind::Gauge,
@@ -137,23 +161,27 @@ fn kind_of(name: &str) -> Result<MetricKind, String> {
         "summary" => MetricKind::Summary,
         "info" => MetricKind::Info,
         "stateset" => MetricKind::StateSet,
-        "unknown" | "untyped" => MetricKind::Unknown,
+        "unknown" => MetricKind::Unknown,
+        "untyped" if !openmetrics => MetricKind::Unknown,
         other => return Err(format!("{other:?} is no metric type")),
     })
 }
 
-fn sample(line: &str, format: Format) -> Result<SampleLine<'_>, String> {
+fn sample(line: &str, format: TextFormat) -> Result<SampleLine<'_>, String> {
+    let strict = format == TextFormat::OpenMetrics;
     let end = series_end(line)?;
     let (series, rest) = line.split_at(end);
-    let (value, rest) = split_word(rest.trim_start_matches([' ', '\t']));
+    let rest = match strict {
+        true => rest.strip_prefix(' ').ok_or_else(|| format!("one space must follow series {series:?}"))?,
+        false => rest.trim_start_matches([' ', '\t']),
+    };
+    let (value, rest) = split_word(rest, strict);
     if value.is_empty() {
         return Err(format!("series {series:?} has no value"));
     }
     let value = parse_value(value).ok_or_else(|| format!("{value:?} is no value of {series:?}"))?;
     let (time, exemplar) = match rest.split_once('#') {
-        Some((time, exemplar)) if format == Format::OpenMetrics => {
-            (time.trim_end(), Some(parse_exemplar(exemplar)?))
-        }
+        Some((time, exemplar)) if strict => (time.trim_end_matches(' '), Some(parse_exemplar(exemplar)?)),
         _ => (rest, None),
     };
     let time_ms = match time {
@@ -162,7 +190,12 @@ fn sample(line: &str, format: Format) -> Result<SampleLine<'_>, String> {
             Some(parse_time(text, format).ok_or_else(|| format!("{text:?} is no timestamp of {series:?}"))?)
         }
     };
-    Ok(SampleLine { series, value, time_ms, exemplar })
+    Ok(SampleLine {
+        series,
+        value: SampleValue::Float(value),
+        time_ms,
+        exemplars: exemplar.into_iter().collect(),
+    })
 }
 
 /// Where the series' text ends: behind its braces, or its name.
@@ -221,12 +254,12 @@ fn parse_exemplar(text: &str) -> Result<ExemplarText<'_>, String> {
         .flatten()
         .ok_or_else(|| format!("{:?} is no exemplar", shortened(text)))?;
     let (labels, rest) = text.split_at(end);
-    let (value, time) = split_word(rest.trim_start());
+    let (value, time) = split_word(rest.trim_start(), false);
     let value = parse_value(value).ok_or_else(|| format!("{value:?} is no value of an exemplar"))?;
     let time_ms = match time {
         "" => None,
         time => Some(
-            parse_time(time, Format::OpenMetrics)
+            parse_time(time, TextFormat::OpenMetrics)
                 .ok_or_else(|| format!("{time:?} is no timestamp of an exemplar"))?,
         ),
     };
@@ -241,10 +274,10 @@ fn parse_value(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-fn parse_time(text: &str, format: Format) -> Option<i64> {
+fn parse_time(text: &str, format: TextFormat) -> Option<i64> {
     match format {
-        Format::Text => text.parse().ok(),
-        Format::OpenMetrics => {
+        TextFormat::Plain => text.parse().ok(),
+        TextFormat::OpenMetrics => {
             let seconds: f64 = text.parse().ok()?;
             let ms = (seconds * 1_000.0).round();
             (ms.is_finite() && ms.abs() < 9.0e15).then_some(ms as i64)
@@ -252,10 +285,12 @@ fn parse_time(text: &str, format: Format) -> Option<i64> {
     }
 }
 
-fn split_word(text: &str) -> (&str, &str) {
-    match text.split_once([' ', '\t']) {
-        Some((word, rest)) => (word, rest.trim_start_matches([' ', '\t'])),
-        None => (text, ""),
+/// The first word and what follows it: behind one space exactly, or behind as much white space as there is.
+fn split_word(text: &str, strict: bool) -> (&str, &str) {
+    match (strict, text.split_once([' ', '\t'])) {
+        (true, _) => text.split_once(' ').unwrap_or((text, "")),
+        (false, Some((word, rest))) => (word, rest.trim_start_matches([' ', '\t'])),
+        (false, None) => (text, ""),
     }
 }
 

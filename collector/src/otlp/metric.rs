@@ -8,7 +8,7 @@ use pharos_model::{
 };
 use pharos_proto::otlp::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::KeyValue,
+    common::v1::{InstrumentationScope, KeyValue},
     metrics::v1::{
         AggregationTemporality, DataPointFlags, Exemplar as OtlpExemplar, ExponentialHistogramDataPoint,
         HistogramDataPoint, Metric, NumberDataPoint, SummaryDataPoint, exemplar,
@@ -17,10 +17,10 @@ use pharos_proto::otlp::{
 };
 
 use super::{
-    metric_name::{Suffix, label_name, metric_name, unit_text},
+    config::OtlpConfig,
+    metric_name::{Suffix, metric_name, unit_text},
     temporality::Accumulator,
-    trace::{UNKNOWN_SERVICE, service_and_resource},
-    value::value,
+    value::{attributes, value},
 };
 use crate::{
     clock::{check_sample, latest_sample_ms},
@@ -32,21 +32,29 @@ use crate::{
 pub(super) fn series(
     request: ExportMetricsServiceRequest,
     now: UnixNanos,
+    config: &OtlpConfig,
     deltas: &mut Accumulator,
 ) -> Normalised<TimeSeries> {
     let mut writer = Writer {
         out: Normalised::default(),
+        config,
         identity: Vec::new(),
+        promoted: Labels::empty(),
+        of_scope: Labels::empty(),
         newest_ms: i64::MIN,
         latest_ms: latest_sample_ms(now),
         deltas,
     };
     for resource_metrics in request.resource_metrics {
-        let (service, resource) = service_and_resource(resource_metrics.resource);
-        writer.identity = identity(&service, &resource);
+        let resource = attributes(resource_metrics.resource.map(|of| of.attributes).unwrap_or_default());
+        writer.identity = identity(&resource);
+        writer.promoted = config.promoted(&resource, |pairs| labels(config, pairs.into_iter()));
         writer.newest_ms = i64::MIN;
-        for metric in resource_metrics.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
-            writer.metric(metric);
+        for mut scope_metrics in resource_metrics.scope_metrics {
+            let scope = scope_metrics.scope.take().filter(|_| config.promote_scope_metadata);
+            writer.of_scope = scope
+                .map_or_else(Labels::empty, |scope| scope_labels(config, scope, &scope_metrics.schema_url));
+            scope_metrics.metrics.into_iter().for_each(|metric| writer.metric(metric));
         }
         writer.target_info(&resource);
     }
@@ -54,12 +62,12 @@ pub(super) fn series(
 }
 
 /// `job` and `instance`, by which Prometheus names the sender.
-fn identity(service: &str, resource: &Attributes) -> Vec<(&'static str, String)> {
+fn identity(resource: &Attributes) -> Vec<(&'static str, String)> {
+    let text = |key| resource.get(key).map(|value| value.to_text()).unwrap_or_default();
     let mut labels = Vec::new();
-    if service != UNKNOWN_SERVICE {
-        let namespace = resource.get("service.namespace").map(|value| value.to_text()).unwrap_or_default();
-        let job = if namespace.is_empty() { service.to_string() } else { format!("{namespace}/{service}") };
-        labels.push(("job", job));
+    let (service, namespace) = (text("service.name"), text("service.namespace"));
+    if !service.is_empty() {
+        labels.push(("job", if namespace.is_empty() { service } else { format!("{namespace}/{service}") }));
     }
     if let Some(instance) = resource.get("service.instance.id") {
         labels.push(("instance", instance.to_text()));
@@ -67,9 +75,24 @@ fn identity(service: &str, resource: &Attributes) -> Vec<(&'static str, String)>
     labels
 }
 
+/// What `promote_scope_metadata` asks for.
+fn scope_labels(config: &OtlpConfig, scope: InstrumentationScope, schema_url: &str) -> Labels {
+    let attributes = scope.attributes.into_iter();
+    let attributes = attributes.map(|pair| (format!("otel_scope_{}", pair.key), value(pair.value).to_text()));
+    let mut labels = labels(config, attributes);
+    labels.set("otel_scope_name", scope.name);
+    labels.set("otel_scope_version", scope.version);
+    labels.set("otel_scope_schema_url", schema_url);
+    labels
+}
+
 struct Writer<'a> {
     out: Normalised<TimeSeries>,
+    config: &'a OtlpConfig,
     identity: Vec<(&'static str, String)>,
+    /// Of the resource's attributes, and of the scope: where a point has none of its own.
+    promoted: Labels,
+    of_scope: Labels,
     /// Of the resource's points that were written.
     newest_ms: i64,
     /// That a point may have.
@@ -98,7 +121,7 @@ impl Writer<'_> {
             Data::Histogram(_) | Data::ExponentialHistogram(_) => (MetricKind::Histogram, Suffix::Other),
             Data::Summary(_) => (MetricKind::Summary, Suffix::Other),
         };
-        let family = metric_name(&metric.name, &metric.unit, suffix);
+        let family = metric_name(&metric.name, &metric.unit, suffix, self.config.translation_strategy);
         if family.is_empty() {
             let points = points_in(&data);
             self.out.rejected.add(points, || format!("metric name {:?} has no letter or digit", metric.name));
@@ -180,15 +203,19 @@ impl Writer<'_> {
         &mut self,
         metadata: &MetricMetadata,
         delta: bool,
-        otlp: HistogramDataPoint,
+        mut otlp: HistogramDataPoint,
     ) -> Result<(), String> {
-        let point = self.point(otlp.attributes, otlp.time_unix_nano, otlp.flags)?;
+        let attributes = std::mem::take(&mut otlp.attributes);
+        let point = self.point(attributes, otlp.time_unix_nano, otlp.flags)?;
         let buckets = otlp.bucket_counts.len();
         if buckets != 0 && buckets != otlp.explicit_bounds.len() + 1 {
             return Err(format!("{buckets} bucket counts do not fit {} bounds", otlp.explicit_bounds.len()));
         }
         if !otlp.explicit_bounds.is_sorted_by(|a, b| a < b) {
             return Err("the bucket bounds do not ascend".into());
+        }
+        if self.config.convert_histograms_to_nhcb && (buckets > 0 || point.no_value) {
+            return self.custom_histogram(metadata, delta, point, otlp);
         }
         let counts = otlp.bucket_counts.into_iter().map(|count| count as f64);
         let histogram = Histogram {
@@ -211,12 +238,49 @@ impl Writer<'_> {
         mut otlp: ExponentialHistogramDataPoint,
     ) -> Result<(), String> {
         let attributes = std::mem::take(&mut otlp.attributes);
-        let mut point = self.point(attributes, otlp.time_unix_nano, otlp.flags)?;
-        point.labels.set(METRIC_NAME, metadata.family.clone());
+        let point = self.point(attributes, otlp.time_unix_nano, otlp.flags)?;
         let histogram = match point.no_value {
             true => NativeHistogram::stale(),
             false => native(otlp.scale, &otlp)?,
         };
+        self.write_native(metadata, delta, point, histogram, otlp.exemplars)
+    }
+
+    /// A classic histogram as a native one with its bounds.
+    fn custom_histogram(
+        &mut self,
+        metadata: &MetricMetadata,
+        delta: bool,
+        point: Point,
+        otlp: HistogramDataPoint,
+    ) -> Result<(), String> {
+        let histogram = match point.no_value {
+            true => NativeHistogram::stale(),
+            false => {
+                let counts = (0..).zip(otlp.bucket_counts).filter(|(_, count)| *count > 0);
+                let histogram = NativeHistogram {
+                    schema: NativeHistogram::CUSTOM_SCHEMA,
+                    count: otlp.count as f64,
+                    sum: otlp.sum.unwrap_or_default(),
+                    positive: counts.map(|(index, count)| (index, count as f64)).collect(),
+                    custom_bounds: otlp.explicit_bounds,
+                    ..NativeHistogram::default()
+                };
+                histogram.checked(false).map_err(|error| error.to_string())?
+            }
+        };
+        self.write_native(metadata, delta, point, histogram, otlp.exemplars)
+    }
+
+    fn write_native(
+        &mut self,
+        metadata: &MetricMetadata,
+        delta: bool,
+        mut point: Point,
+        histogram: NativeHistogram,
+        exemplars: Vec<OtlpExemplar>,
+    ) -> Result<(), String> {
+        point.labels.set(METRIC_NAME, &metadata.family);
         let histogram = match delta && !point.no_value {
             true => self.deltas.add_native(point.labels.series_id(), point.unix_nano, histogram)?,
             false => histogram,
@@ -225,7 +289,7 @@ impl Writer<'_> {
         self.out.rows.push(TimeSeries {
             labels: point.labels,
             histograms: vec![HistogramSample { time_ms: point.time_ms, histogram }],
-            exemplars: otlp.exemplars.into_iter().filter_map(exemplar).collect(),
+            exemplars: exemplars.into_iter().filter_map(exemplar).collect(),
             metadata: Some(metadata.clone()),
             ..TimeSeries::default()
         });
@@ -289,7 +353,13 @@ impl Writer<'_> {
         if time_ms == 0 {
             return Err("a data point has no time_unix_nano".into());
         }
-        let mut labels = labels(attributes.into_iter().map(|pair| (pair.key, value(pair.value).to_text())));
+        let own = attributes.into_iter().map(|pair| (pair.key, value(pair.value).to_text()));
+        let mut labels = labels(self.config, own);
+        for (name, value) in self.promoted.iter().chain(self.of_scope.iter()) {
+            if !labels.contains(name) {
+                labels.set(name, value);
+            }
+        }
         for (name, value) in &self.identity {
             labels.set(name, value.clone());
         }
@@ -300,9 +370,11 @@ impl Writer<'_> {
 
     /// What else is known of the sender, as the series `target_info` to join with.
     fn target_info(&mut self, resource: &Attributes) {
-        let identifying = ["service.namespace", "service.instance.id"];
-        let others = resource.iter().filter(|(key, _)| !identifying.contains(key));
-        let mut labels = labels(others.map(|(key, value)| (key.to_string(), value.to_text())));
+        let identifying = ["service.name", "service.namespace", "service.instance.id"];
+        let keep = self.config.keep_identifying_resource_attributes;
+        let others = resource.iter().filter(|(key, _)| keep || !identifying.contains(key));
+        let others = others.map(|(key, value)| (key.to_string(), value.to_text()));
+        let mut labels = labels(self.config, others);
         if labels.is_empty() || self.identity.is_empty() || self.newest_ms == i64::MIN {
             return;
         }
@@ -384,12 +456,12 @@ fn points_in(data: &Data) -> usize {
 }
 
 /// Keys that become the same label name have their values joined by `;`, in the keys' order.
-fn labels(pairs: impl Iterator<Item = (String, String)>) -> Labels {
+fn labels(config: &OtlpConfig, pairs: impl Iterator<Item = (String, String)>) -> Labels {
     let sorted: BTreeMap<String, String> = pairs.collect();
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (key, value) in sorted {
         named
-            .entry(label_name(&key))
+            .entry(config.label_name(&key))
             .and_modify(|known| {
                 known.push(';');
                 known.push_str(&value);
@@ -406,6 +478,7 @@ fn exemplar(otlp: OtlpExemplar) -> Option<Exemplar> {
         exemplar::Value::AsInt(number) => number as f64,
     };
     let mut labels = labels(
+        &OtlpConfig::default(),
         otlp.filtered_attributes.into_iter().map(|pair| (pair.key, self::value(pair.value).to_text())),
     );
     if let Some(id) = TraceId::from_slice(&otlp.trace_id).filter(|id| !id.is_zero()) {

@@ -1,6 +1,8 @@
 //! Names as Prometheus gives them to OTLP data: its default translation, underscores with suffixes.
 //! Rules: prometheus/otlptranslator; the unit table is OpenTelemetry's "Prometheus and OpenMetrics compatibility".
 
+use super::config::Strategy;
+
 /// What of a metric decides its suffixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Suffix {
@@ -11,8 +13,46 @@ pub(super) enum Suffix {
     Other,
 }
 
-/// `http.server.duration` with unit `s` becomes `http_server_duration_seconds`.
-pub(super) fn metric_name(name: &str, unit: &str, suffix: Suffix) -> String {
+/// `http.server.duration` with unit `s` becomes `http_server_duration_seconds`, if names are escaped and get suffixes.
+pub(super) fn metric_name(name: &str, unit: &str, suffix: Suffix, strategy: Strategy) -> String {
+    match (strategy.escapes(), strategy.adds_suffixes()) {
+        (true, true) => escaped_with_suffixes(name, unit, suffix),
+        (true, false) => {
+            let words = name.split(|ch: char| !ch.is_ascii_alphanumeric() && ch != ':');
+            not_a_number(words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_"))
+        }
+        (false, true) => with_suffixes(name, unit, suffix),
+        (false, false) => name.to_string(),
+    }
+}
+
+/// Suffixes that are there already are not said twice.
+fn with_suffixes(name: &str, unit: &str, suffix: Suffix) -> String {
+    let without = |name: &str, suffix: &str| match name.strip_suffix(suffix) {
+        Some(rest) if rest.len() > 1 => rest.get(..rest.len() - 1).unwrap_or(name).to_string(),
+        _ => name.to_string(),
+    };
+    let words = unit_words(unit);
+    let (main, per): (Vec<&String>, Vec<&String>) = words.iter().partition(|word| !word.starts_with("per_"));
+    let last = match suffix {
+        Suffix::MonotonicSum => "total",
+        Suffix::Gauge if unit == "1" => "ratio",
+        _ => "",
+    };
+    let suffixes: Vec<&str> =
+        per.into_iter().map(String::as_str).chain([last]).filter(|word| !word.is_empty()).collect();
+    let mut out = suffixes.iter().rev().fold(name.to_string(), |name, suffix| without(&name, suffix));
+    if let Some(main) = main.first().filter(|main| !out.ends_with(main.as_str())) {
+        out = format!("{out}_{main}");
+    }
+    suffixes.iter().fold(out, |name, suffix| format!("{name}_{suffix}"))
+}
+
+fn not_a_number(name: String) -> String {
+    if name.starts_with(|ch: char| ch.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+fn escaped_with_suffixes(name: &str, unit: &str, suffix: Suffix) -> String {
     let mut tokens: Vec<String> = name
         .split(|ch: char| !ch.is_ascii_alphanumeric() && ch != ':')
         .filter(|t| !t.is_empty())
@@ -32,8 +72,7 @@ pub(super) fn metric_name(name: &str, unit: &str, suffix: Suffix) -> String {
         Suffix::Gauge if unit == "1" => move_last("ratio"),
         _ => {}
     }
-    let joined = tokens.join("_");
-    if joined.starts_with(|ch: char| ch.is_ascii_digit()) { format!("_{joined}") } else { joined }
+    not_a_number(tokens.join("_"))
 }
 
 /// The unit as words of the metric's name: `By/s` is `bytes`, `per_second`. Annotations in braces tell nothing.
@@ -109,14 +148,21 @@ fn per_unit_name(unit: &str) -> &str {
     }
 }
 
-/// `http.method` becomes `http_method`; a name that would start with a digit or a lone underscore gets `key`.
-pub(super) fn label_name(key: &str) -> String {
-    let name: String =
+/// `http.method` becomes `http_method`; a name that would start with a digit gets `key_`, and one that would start with
+/// a lone underscore `key` where underscores are `sanitized`.
+pub(super) fn label_name(key: &str, sanitized: bool, keep_underscores: bool) -> String {
+    let mut name: String =
         key.chars().map(|ch| if ch.is_ascii_alphanumeric() || ch == '_' { ch } else { '_' }).collect();
+    let reserved = name.starts_with("__") && name.ends_with("__") && name.len() > 4;
+    if !keep_underscores && !reserved {
+        while name.contains("__") {
+            name = name.replace("__", "_");
+        }
+    }
     match name.as_bytes() {
         [b'0'..=b'9', ..] => format!("key_{name}"),
         [b'_', b'_', ..] | [] => name,
-        [b'_', ..] => format!("key{name}"),
+        [b'_', ..] if sanitized => format!("key{name}"),
         _ => name,
     }
 }
@@ -128,7 +174,8 @@ mod tests {
     #[test]
     fn metric_names() {
         let check = |name: &str, unit: &str, suffix, expected: &str| {
-            assert_eq!(metric_name(name, unit, suffix), expected, "{name} {unit} {suffix:?}");
+            let strategy = Strategy::UnderscoreEscapingWithSuffixes;
+            assert_eq!(metric_name(name, unit, suffix, strategy), expected, "{name} {unit} {suffix:?}");
         };
         check("http.server.duration", "s", Suffix::Other, "http_server_duration_seconds");
         check("http.server.duration.seconds", "s", Suffix::Other, "http_server_duration_seconds");
@@ -146,11 +193,28 @@ mod tests {
     }
 
     #[test]
+    fn other_strategies() {
+        use Strategy::{NoTranslation, NoUtf8EscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes};
+        for (name, unit, suffix, without, utf8) in [
+            ("http.duration", "s", Suffix::Other, "http_duration", "http.duration_seconds"),
+            ("http.seconds", "s", Suffix::Other, "http_seconds", "http.seconds"),
+            ("io.total", "By", Suffix::MonotonicSum, "io_total", "io_bytes_total"),
+            ("3.used", "1", Suffix::Gauge, "_3_used", "3.used_ratio"),
+            ("rate", "By/s", Suffix::MonotonicSum, "rate", "rate_bytes_per_second_total"),
+        ] {
+            assert_eq!(metric_name(name, unit, suffix, UnderscoreEscapingWithoutSuffixes), without);
+            assert_eq!(metric_name(name, unit, suffix, NoUtf8EscapingWithSuffixes), utf8);
+            assert_eq!(metric_name(name, unit, suffix, NoTranslation), name);
+        }
+    }
+
+    #[test]
     fn label_names() {
-        let check = |key: &str, expected: &str| assert_eq!(label_name(key), expected);
+        let check = |key: &str, expected: &str| assert_eq!(label_name(key, true, true), expected);
         check("http.method", "http_method");
         check("3xx", "key_3xx");
         check("_private", "key_private");
         check("__reserved", "__reserved");
+        assert_eq!(label_name("_a..b", false, false), "_a_b");
     }
 }

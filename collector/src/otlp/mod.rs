@@ -1,5 +1,6 @@
 //! OpenTelemetry's protocol, over gRPC and HTTP, in protobuf and JSON.
 
+mod config;
 mod grpc;
 mod http;
 mod json;
@@ -22,7 +23,7 @@ use pharos_proto::otlp::collector::{
 use pharos_storage::Batch;
 
 use self::temporality::Accumulator;
-pub(crate) use self::{http::router, trace::UNKNOWN_SERVICE};
+pub(crate) use self::{config::OtlpConfig, http::router, trace::UNKNOWN_SERVICE};
 use crate::{
     counters::Protocol,
     fault::Fault,
@@ -35,11 +36,12 @@ pub(crate) struct OtlpReceiver {
     intake: Arc<Intake>,
     /// Running totals of series that are sent as deltas.
     deltas: Arc<Mutex<Accumulator>>,
+    config: Arc<OtlpConfig>,
 }
 
 impl OtlpReceiver {
-    pub(crate) fn new(intake: Arc<Intake>) -> OtlpReceiver {
-        OtlpReceiver { intake, deltas: Arc::default() }
+    pub(crate) fn new(intake: Arc<Intake>, config: OtlpConfig) -> OtlpReceiver {
+        OtlpReceiver { intake, deltas: Arc::default(), config: Arc::new(config) }
     }
 
     async fn traces(
@@ -79,7 +81,7 @@ impl OtlpReceiver {
         protocol: Protocol,
         request: ExportMetricsServiceRequest,
     ) -> Result<ExportMetricsServiceResponse, Fault> {
-        let mut series = metric::series(request, UnixNanos::now(), &mut self.deltas.lock());
+        let mut series = metric::series(request, UnixNanos::now(), &self.config, &mut self.deltas.lock());
         let items = series.rows.iter().map(|series| series.samples.len() + series.histograms.len()).sum();
         let refused = self.intake.append(protocol, Batch::Samples(series.rows), items).await?;
         series.rejected.merge(refused);

@@ -43,7 +43,10 @@ pub(crate) fn take_apart(bytes: &[u8]) {
     logs.into_iter().flatten().for_each(|request| drop(log::records(request, now)));
     let metrics = [ExportMetricsServiceRequest::decode(bytes).ok(), decode(bytes).ok()];
     let mut deltas = Accumulator::default();
-    metrics.into_iter().flatten().for_each(|request| drop(metric::series(request, now, &mut deltas)));
+    metrics
+        .into_iter()
+        .flatten()
+        .for_each(|request| drop(metric::series(request, now, &super::OtlpConfig::default(), &mut deltas)));
 }
 
 async fn send(bench: &Bench, path: &str, headers: Headers<'_>, body: impl Into<bytes::Bytes>) -> Answer {

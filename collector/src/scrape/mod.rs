@@ -1,229 +1,195 @@
-//! Scraping of configured targets, as Prometheus does it.
+//! Scraping of targets, configured and done as Prometheus does it.
 
 mod config;
+mod discovery;
+mod http_client;
+mod http_config;
+mod protocol;
 mod relabel;
 mod series;
+mod status;
 mod target;
 mod target_loop;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use pharos_model::Labels;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use self::config::{ScrapeConfig, ScrapeConfigError};
+pub(crate) use self::status::Statuses;
 use self::{
-    config::{Job, TargetGroup},
+    config::Job,
+    discovery::{DiscoveryConfig, Found, TargetGroup, Teller},
+    http_client::HttpClient,
     target::{Target, targets_of},
     target_loop::TargetLoop,
 };
+pub use self::{
+    config::{ScrapeConfig, ScrapeConfigError},
+    status::{DroppedTargets, LastScrape, TargetStatus},
+};
 use crate::intake::Intake;
 
-/// How often files with targets are looked at.
-const FILE_CHECK: Duration = Duration::from_secs(2);
+/// News of discovery that waits for the scraper.
+const FOUND_AT_ONCE: usize = 256;
 
-/// How a target does, for `/api/v1/targets`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TargetStatus {
-    pub job: String,
-    pub url: String,
-    pub labels: Labels,
-    /// As they were before relabelling.
-    pub discovered_labels: Labels,
-    pub interval: Duration,
-    pub timeout: Duration,
-    pub last_scrape: Option<LastScrape>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct LastScrape {
-    pub unix_ms: i64,
-    pub duration: Duration,
-    /// Why it failed; `None` when the target is up.
-    pub error: Option<String>,
-}
-
-/// The targets that are scraped now, with how they do.
-#[derive(Clone, Default)]
-pub(crate) struct Targets(Arc<Mutex<BTreeMap<TargetKey, TargetStatus>>>);
-
-/// Job, URL, labels.
-type TargetKey = (String, String, Labels);
-
-impl Targets {
-    pub(crate) fn snapshot(&self) -> Vec<TargetStatus> {
-        self.0.lock().values().cloned().collect()
-    }
-
-    fn add(&self, job: &Job, target: &Target) {
-        let status = TargetStatus {
-            job: job.name.clone(),
-            url: target.url.clone(),
-            labels: target.labels.clone(),
-            discovered_labels: target.discovered.clone(),
-            interval: target.interval,
-            timeout: target.timeout,
-            last_scrape: None,
-        };
-        self.0.lock().insert(key(job, target), status);
-    }
-
-    fn scraped(&self, job: &Job, target: &Target, last: LastScrape) {
-        if let Some(status) = self.0.lock().get_mut(&key(job, target)) {
-            status.last_scrape = Some(last);
-        }
-    }
-
-    fn remove(&self, job: &Job, target: &Target) {
-        self.0.lock().remove(&key(job, target));
-    }
-}
-
-fn key(job: &Job, target: &Target) -> TargetKey {
-    (job.name.clone(), target.url.clone(), target.labels.clone())
-}
+/// Many groups often change together.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// Scrapes until `shutdown`. Every target has a task of its own: what happens to one delays no other.
 pub(crate) async fn run(
     config: ScrapeConfig,
     intake: Arc<Intake>,
-    targets: Targets,
+    statuses: Statuses,
     shutdown: CancellationToken,
 ) {
-    let client =
-        match reqwest::Client::builder().user_agent(concat!("Pharos/", env!("CARGO_PKG_VERSION"))).build() {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::error!("no scraping: the HTTP client could not be made: {error}");
-                return;
-            }
-        };
-    let mut jobs: Vec<RunningJob> = config.jobs.into_iter().map(RunningJob::new).collect();
+    let (found, mut news) = mpsc::channel(FOUND_AT_ONCE);
+    let mut discoveries = JoinSet::new();
     let mut loops = JoinSet::new();
-    loop {
-        for job in &mut jobs {
-            job.update(&client, &intake, &targets, &shutdown, &mut loops);
+    let mut jobs: Vec<RunningJob> = Vec::new();
+    for (number, job) in config.jobs.into_iter().enumerate() {
+        for (mechanism, discovery) in job.discovery.iter().cloned().enumerate() {
+            let teller = Teller { job: number, mechanism, job_name: job.name.clone(), found: found.clone() };
+            discoveries.spawn(DiscoveryConfig::run(discovery, teller));
         }
+        let mut job = RunningJob::new(job);
+        job.update(&intake, &statuses, &shutdown, &mut loops);
+        jobs.push(job);
+    }
+    loop {
+        let first = tokio::select! {
+            () = shutdown.cancelled() => break,
+            // We hold a sender: there is always more to come.
+            first = news.recv() => first,
+        };
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(FILE_CHECK) => {}
+            () = tokio::time::sleep(SETTLE) => {}
+        }
+        let mut changed = vec![false; jobs.len()];
+        let mut next = first;
+        while let Some(found) = next {
+            if let (Some(job), Some(changed)) = (jobs.get_mut(found.job), changed.get_mut(found.job)) {
+                *changed |= job.take(found);
+            }
+            next = news.try_recv().ok();
+        }
+        for (job, _) in jobs.iter_mut().zip(changed).filter(|(_, changed)| *changed) {
+            job.update(&intake, &statuses, &shutdown, &mut loops);
         }
         while loops.try_join_next().is_some() {}
     }
+    discoveries.abort_all();
     while loops.join_next().await.is_some() {}
 }
 
 struct RunningJob {
     job: Arc<Job>,
-    /// The last good content of each file.
-    files: HashMap<PathBuf, Vec<TargetGroup>>,
+    /// By mechanism and its own name for the place.
+    groups: BTreeMap<(usize, String), Vec<TargetGroup>>,
     running: Vec<(Target, CancellationToken)>,
-    /// Said once, not at every look.
-    last_fault: Option<String>,
+    /// For all targets, unless each needs its own.
+    client: Arc<HttpClient>,
+    /// How many there are; the loops look at it before each scrape.
+    target_count: Arc<AtomicUsize>,
+    /// Said once, not at every change.
+    last_faults: Vec<String>,
 }
 
 impl RunningJob {
     fn new(job: Job) -> RunningJob {
-        RunningJob { job: Arc::new(job), files: HashMap::new(), running: Vec::new(), last_fault: None }
+        RunningJob {
+            client: Arc::new(HttpClient::new(job.http.clone())),
+            job: Arc::new(job),
+            groups: BTreeMap::new(),
+            running: Vec::new(),
+            target_count: Arc::default(),
+            last_faults: Vec::new(),
+        }
+    }
+
+    /// Whether anything changed.
+    fn take(&mut self, found: Found) -> bool {
+        if found.groups.is_empty() {
+            return self.groups.remove(&found.source).is_some();
+        }
+        if self.groups.get(&found.source) == Some(&found.groups) {
+            return false;
+        }
+        self.groups.insert(found.source, found.groups);
+        true
     }
 
     /// Starts the loops of new targets and ends those of targets that are gone.
     fn update(
         &mut self,
-        client: &reqwest::Client,
         intake: &Arc<Intake>,
-        targets: &Targets,
+        statuses: &Statuses,
         shutdown: &CancellationToken,
         loops: &mut JoinSet<()>,
     ) {
-        let mut groups = self.job.static_groups.clone();
-        let mut fault = self.read_files();
-        groups.extend(self.files.values().flatten().cloned());
-        match targets_of(&self.job, &groups) {
-            Ok(wanted) => {
-                self.running.retain(|(target, gone)| {
-                    let stays = wanted.contains(target);
-                    if !stays {
-                        targets.remove(&self.job, target);
-                        gone.cancel();
-                    }
-                    stays
-                });
-                for target in wanted {
-                    if self.running.iter().any(|(known, _)| *known == target) {
-                        continue;
-                    }
-                    let gone = CancellationToken::new();
-                    targets.add(&self.job, &target);
-                    let target_loop = TargetLoop::new(
-                        self.job.clone(),
-                        target.clone(),
-                        client.clone(),
-                        intake.clone(),
-                        targets.clone(),
-                    );
-                    loops.spawn(target_loop.run(gone.clone(), shutdown.clone()));
-                    self.running.push((target, gone));
-                }
+        let found =
+            targets_of(&self.job, self.job.static_groups.iter().chain(self.groups.values().flatten()));
+        statuses.drop_of(DroppedTargets {
+            job: self.job.name.clone(),
+            count: found.dropped_count,
+            discovered_labels: found.dropped,
+        });
+        self.target_count.store(found.active.len(), Ordering::Relaxed);
+        let wanted: std::collections::HashSet<&Target> = found.active.iter().collect();
+        self.running.retain(|(target, gone)| {
+            let stays = wanted.contains(target);
+            if !stays {
+                statuses.remove(&self.job, target);
+                gone.cancel();
             }
-            Err(message) => fault = Some(message),
+            stays
+        });
+        let known: std::collections::HashSet<Target> =
+            self.running.iter().map(|(target, _)| target.clone()).collect();
+        for target in found.active.into_iter().filter(|target| !known.contains(target)) {
+            let gone = CancellationToken::new();
+            statuses.add(&self.job, &target);
+            let client = match HttpClient::is_per_server(&self.job.http) {
+                true => Arc::new(HttpClient::new(self.job.http.clone())),
+                false => self.client.clone(),
+            };
+            let target_loop = TargetLoop::new(
+                self.job.clone(),
+                target.clone(),
+                client,
+                self.target_count.clone(),
+                intake.clone(),
+                statuses.clone(),
+            );
+            loops.spawn(target_loop.run(gone.clone(), shutdown.clone()));
+            self.running.push((target, gone));
         }
-        if fault != self.last_fault {
-            if let Some(fault) = &fault {
-                tracing::warn!(job = self.job.name, "targets: {fault}");
+        if found.faults != self.last_faults {
+            for fault in &found.faults {
+                tracing::warn!(job = self.job.name, "{fault}");
             }
-            self.last_fault = fault;
+            self.last_faults = found.faults;
         }
-    }
-
-    /// A file that cannot be read keeps what it said before; one that is gone says nothing any more.
-    fn read_files(&mut self) -> Option<String> {
-        let mut fault = None;
-        let paths: Vec<PathBuf> = self.job.files.iter().flat_map(|pattern| expand(pattern)).collect();
-        self.files.retain(|path, _| paths.contains(path));
-        for path in paths {
-            match read_groups(&path) {
-                Ok(groups) => drop(self.files.insert(path, groups)),
-                Err(error) => fault = Some(format!("{}: {error}", path.display())),
-            }
-        }
-        fault
     }
 }
 
-fn read_groups(path: &Path) -> Result<Vec<TargetGroup>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
+/// An error with its causes: reqwest's own text leaves out the one that tells.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
     }
-    serde_saphyr::from_str(&text).map_err(|error| error.to_string())
-}
-
-/// Existing files that `pattern` names; `*` may stand in its last part, as in Prometheus.
-fn expand(pattern: &Path) -> Vec<PathBuf> {
-    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let Some((front, back)) = name.split_once('*') else {
-        return if pattern.exists() { vec![pattern.to_path_buf()] } else { Vec::new() };
-    };
-    let folder = pattern.parent().unwrap_or(Path::new("."));
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.len() >= front.len() + back.len() && name.starts_with(front) && name.ends_with(back)
-        })
-        .map(|entry| entry.path())
-        .collect();
-    files.sort();
-    files
+    text
 }
 
 #[cfg(test)]

@@ -1,23 +1,33 @@
+use std::sync::LazyLock;
+
 use md5::{Digest, Md5};
 use pharos_model::Labels;
 use regex::Regex;
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// One rule of Prometheus' `relabel_configs`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Relabel {
     source_labels: Vec<String>,
-    separator: String,
+    separator: Option<String>,
     target_label: String,
-    regex: Anchored,
+    regex: Option<Anchored>,
     modulus: u64,
-    replacement: String,
+    replacement: Option<String>,
     action: Action,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+const SEPARATOR: &str = ";";
+const REPLACEMENT: &str = "$1";
+
+/// Of a rule that has none: the whole text.
+static WHOLE: LazyLock<Regex> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "a constant pattern")]
+    Regex::new("^(?s:(.*))$").expect("valid")
+});
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Action {
     #[default]
     Replace,
@@ -31,6 +41,26 @@ enum Action {
     LabelKeep,
     Lowercase,
     Uppercase,
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Action, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "replace" => Action::Replace,
+            "keep" => Action::Keep,
+            "drop" => Action::Drop,
+            "keepequal" => Action::KeepEqual,
+            "dropequal" => Action::DropEqual,
+            "hashmod" => Action::HashMod,
+            "labelmap" => Action::LabelMap,
+            "labeldrop" => Action::LabelDrop,
+            "labelkeep" => Action::LabelKeep,
+            "lowercase" => Action::Lowercase,
+            "uppercase" => Action::Uppercase,
+            _ => return Err(D::Error::custom(format!("unknown relabel action {name:?}"))),
+        })
+    }
 }
 
 /// Matches whole texts only.
@@ -47,22 +77,6 @@ impl<'de> Deserialize<'de> for Anchored {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Anchored, D::Error> {
         let pattern = String::deserialize(deserializer)?;
         Anchored::new(&pattern).map_err(|error| D::Error::custom(format!("regex {pattern:?}: {error}")))
-    }
-}
-
-impl Default for Relabel {
-    fn default() -> Relabel {
-        #[expect(clippy::expect_used, reason = "a constant pattern")]
-        let regex = Anchored::new("(.*)").expect("valid");
-        Relabel {
-            source_labels: Vec::new(),
-            separator: ";".into(),
-            target_label: String::new(),
-            regex,
-            modulus: 0,
-            replacement: "$1".into(),
-            action: Action::Replace,
-        }
     }
 }
 
@@ -84,6 +98,29 @@ impl Relabel {
         if self.action == Action::HashMod && self.modulus == 0 {
             return Err("relabel action hashmod needs a modulus above 0".into());
         }
+        let default_separator = self.separator.as_deref().is_none_or(|text| text == SEPARATOR);
+        let default_replacement = self.replacement.as_deref().is_none_or(|text| text == REPLACEMENT);
+        let (only, alone) = match self.action {
+            Action::Lowercase | Action::Uppercase if !default_replacement => {
+                return Err(format!("'replacement' can not be set for {:?} action", self.action));
+            }
+            Action::KeepEqual | Action::DropEqual => (
+                "'source_labels' and 'target_label'",
+                self.regex.is_none() && self.modulus == 0 && default_separator && default_replacement,
+            ),
+            Action::LabelDrop | Action::LabelKeep => (
+                "'regex'",
+                self.source_labels.is_empty()
+                    && self.target_label.is_empty()
+                    && self.modulus == 0
+                    && default_separator
+                    && default_replacement,
+            ),
+            _ => ("", true),
+        };
+        if !alone {
+            return Err(format!("{:?} action requires only {only}, and no other fields", self.action));
+        }
         Ok(())
     }
 
@@ -91,9 +128,10 @@ impl Relabel {
     fn apply(&self, labels: &mut Labels) -> bool {
         let joined = || {
             let values: Vec<&str> = self.source_labels.iter().map(|name| labels.get(name)).collect();
-            values.join(&self.separator)
+            values.join(self.separator.as_deref().unwrap_or(SEPARATOR))
         };
-        let regex = &self.regex.0;
+        let regex = self.regex.as_ref().map_or(&*WHOLE, |regex| &regex.0);
+        let template = self.replacement.as_deref().unwrap_or(REPLACEMENT);
         match self.action {
             Action::Keep => return regex.is_match(&joined()),
             Action::Drop => return !regex.is_match(&joined()),
@@ -104,7 +142,7 @@ impl Relabel {
                 let Some(captures) = regex.captures(&value) else { return true };
                 let (mut target, mut replacement) = (String::new(), String::new());
                 captures.expand(&self.target_label, &mut target);
-                captures.expand(&self.replacement, &mut replacement);
+                captures.expand(template, &mut replacement);
                 if !target.is_empty() {
                     labels.set(&target, replacement);
                 }
@@ -128,7 +166,7 @@ impl Relabel {
                     .iter()
                     .filter_map(|(name, value)| {
                         let mut target = String::new();
-                        regex.captures(name)?.expand(&self.replacement, &mut target);
+                        regex.captures(name)?.expand(template, &mut target);
                         Some((target, value.to_string()))
                     })
                     .collect();

@@ -1,5 +1,7 @@
+//! From discovered labels to what is scraped: Prometheus' `PopulateLabels`.
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     hash::{Hash, Hasher},
     time::Duration,
 };
@@ -7,12 +9,13 @@ use std::{
 use pharos_model::{Labels, PromDuration};
 
 use super::{
-    config::{Job, TargetGroup},
+    config::Job,
+    discovery::{ADDRESS, TargetGroup},
     relabel::relabel,
 };
 
 /// What is scraped: a URL, how often, and the labels that its series get.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     pub(super) url: String,
     /// Without those that begin with `__`.
@@ -23,92 +26,130 @@ pub(super) struct Target {
     pub(super) timeout: Duration,
 }
 
-/// The targets of a job's groups after relabelling; a target that no longer has an address is dropped.
-pub(super) fn targets_of(job: &Job, groups: &[TargetGroup]) -> Result<Vec<Target>, String> {
-    let mut targets: Vec<Target> = Vec::new();
+/// What became of a job's groups.
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    pub(super) active: Vec<Target>,
+    /// The labels of those that relabelling dropped.
+    pub(super) dropped: Vec<Labels>,
+    pub(super) dropped_count: usize,
+    /// Those that cannot be scraped.
+    pub(super) faults: Vec<String>,
+}
+
+/// A target that cannot be scraped costs only itself.
+pub(super) fn targets_of<'a>(job: &Job, groups: impl IntoIterator<Item = &'a TargetGroup>) -> Targets {
+    let mut targets = Targets::default();
+    let mut known: HashSet<(String, Labels)> = HashSet::new();
     for group in groups {
-        for address in &group.targets {
-            if let Some(target) = target(job, address, &group.labels)?
-                && !targets.iter().any(|known| known.url == target.url && known.labels == target.labels)
-            {
-                targets.push(target);
+        for own in &group.targets {
+            let discovered = discovered_labels(job, own, &group.labels);
+            match target(job, &discovered) {
+                Ok(Some(target)) => {
+                    if known.insert((target.url.clone(), target.labels.clone())) {
+                        targets.active.push(target);
+                    }
+                }
+                Ok(None) => {
+                    targets.dropped_count += 1;
+                    if job.keep_dropped_targets == 0 || targets.dropped.len() < job.keep_dropped_targets {
+                        targets.dropped.push(discovered);
+                    }
+                }
+                Err(fault) => targets.faults.push(format!(
+                    "target {}: {fault}",
+                    own.get(ADDRESS).map(String::as_str).unwrap_or_default()
+                )),
             }
         }
     }
-    if job.target_limit > 0 && targets.len() > job.target_limit {
-        return Err(format!("{} targets are more than target_limit {}", targets.len(), job.target_limit));
-    }
-    Ok(targets)
+    targets
 }
 
-fn target(job: &Job, address: &str, group: &BTreeMap<String, String>) -> Result<Option<Target>, String> {
-    let mut labels = Labels::from_pairs(group.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+fn discovered_labels(job: &Job, own: &BTreeMap<String, String>, group: &BTreeMap<String, String>) -> Labels {
+    let mut labels =
+        Labels::from_pairs(group.iter().chain(own).map(|(name, value)| (name.as_str(), value.as_str())));
     let mut default = |name: &str, value: &str| {
         if !labels.contains(name) {
             labels.set(name, value);
         }
     };
     default("job", &job.name);
-    default("__scheme__", "http");
+    default("__scheme__", job.scheme.name());
     default("__metrics_path__", &job.metrics_path);
-    default("__scrape_interval__", &milliseconds(job.interval));
-    default("__scrape_timeout__", &milliseconds(job.timeout));
+    default("__scrape_interval__", &PromDuration(job.interval).to_string());
+    default("__scrape_timeout__", &PromDuration(job.timeout).to_string());
     for (name, values) in &job.params {
         if let Some(first) = values.first() {
             default(&format!("__param_{name}"), first);
         }
     }
-    labels.set("__address__", address);
-    let discovered = labels.clone();
-    if !relabel(&job.relabel, &mut labels) || labels.get("__address__").is_empty() {
+    labels
+}
+
+/// `None` for a target that relabelling drops.
+fn target(job: &Job, discovered: &Labels) -> Result<Option<Target>, String> {
+    let mut labels = discovered.clone();
+    if !relabel(&job.relabel, &mut labels) {
         return Ok(None);
     }
-    let wrong = |what: &str, value: &str| format!("target {address}: {what} is {value:?}");
-    let duration = |name: &str| {
-        let value = labels.get(name);
-        match value.parse() {
-            Ok(PromDuration(duration)) if !duration.is_zero() => Ok(duration),
-            _ => Err(wrong(name, value)),
-        }
+    let address = labels.get(ADDRESS).to_string();
+    if address.is_empty() {
+        return Err("no address".into());
+    }
+    if address.contains('/') {
+        return Err(format!("{address:?} is not a valid hostname"));
+    }
+    let duration = |name: &str| -> Result<Duration, String> {
+        let text = labels.get(name);
+        let duration: PromDuration = text.parse().map_err(|error| format!("{name} {text:?}: {error}"))?;
+        if duration.0.is_zero() { Err(format!("{name} cannot be 0")) } else { Ok(duration.0) }
     };
     let interval = duration("__scrape_interval__")?;
-    let timeout = duration("__scrape_timeout__")?.min(interval);
-    let scheme = labels.get("__scheme__");
-    if scheme != "http" {
-        return Err(wrong("__scheme__", scheme));
+    let timeout = duration("__scrape_timeout__")?;
+    if timeout > interval {
+        return Err(format!(
+            "scrape timeout cannot be greater than scrape interval ({:?} > {:?})",
+            labels.get("__scrape_timeout__"),
+            labels.get("__scrape_interval__")
+        ));
     }
-    let url = url(job, &labels).ok_or_else(|| wrong("__address__", labels.get("__address__")))?;
+    let scheme = labels.get("__scheme__");
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("scheme {scheme:?} is not http or https"));
+    }
+    let url = url(job, &labels).map_err(|error| format!("{address:?} makes no URL: {error}"))?;
     if !labels.contains("instance") {
-        let address = labels.get("__address__").to_string();
         labels.set("instance", address);
     }
     let labels = labels.iter().filter(|(name, _)| !name.starts_with("__")).collect();
-    Ok(Some(Target { url, labels, discovered, interval, timeout }))
+    Ok(Some(Target { url, labels, discovered: discovered.clone(), interval, timeout }))
 }
 
-fn url(job: &Job, labels: &Labels) -> Option<String> {
-    let path = labels.get("__metrics_path__");
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let mut url = reqwest::Url::parse(&format!("http://{}{slash}{path}", labels.get("__address__"))).ok()?;
-    let from_labels: Vec<(&str, &str)> =
-        labels.iter().filter_map(|(name, value)| Some((name.strip_prefix("__param_")?, value))).collect();
+fn url(job: &Job, labels: &Labels) -> Result<String, String> {
+    let start = format!("{}://{}", labels.get("__scheme__"), labels.get(ADDRESS));
+    let mut url = reqwest::Url::parse(&start).map_err(|error| error.to_string())?;
+    url.set_path(labels.get("__metrics_path__"));
     // The label holds a parameter's first value; the others come from the configuration.
-    let others = job
-        .params
-        .iter()
-        .flat_map(|(name, values)| values.iter().skip(1).map(move |v| (name.as_str(), v.as_str())));
-    let pairs: Vec<(&str, &str)> = from_labels.into_iter().chain(others).collect();
-    if !pairs.is_empty() {
+    let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, values) in &job.params {
+        params.insert(name, values.iter().map(String::as_str).collect());
+    }
+    for (name, value) in
+        labels.iter().filter_map(|(name, value)| Some((name.strip_prefix("__param_")?, value)))
+    {
+        let values = params.entry(name).or_default();
+        match values.first_mut() {
+            Some(first) => *first = value,
+            None => values.push(value),
+        }
+    }
+    let mut pairs =
+        params.iter().flat_map(|(name, values)| values.iter().map(move |value| (*name, *value))).peekable();
+    if pairs.peek().is_some() {
         url.query_pairs_mut().extend_pairs(pairs);
     }
-    Some(url.to_string())
-}
-
-fn milliseconds(duration: Duration) -> String {
-    match duration.as_millis() {
-        ms if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
-        ms => format!("{ms}ms"),
-    }
+    Ok(url.to_string())
 }
 
 impl Target {

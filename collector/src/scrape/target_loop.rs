@@ -1,5 +1,9 @@
 use std::{
-    sync::Arc,
+    io::Read,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -9,12 +13,14 @@ use pharos_storage::Batch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LastScrape, Targets,
+    LastScrape, Statuses, chain,
     config::Job,
-    series::{Scraped, SeriesCache, single},
+    http_client::HttpClient,
+    protocol::{accept, format_of},
+    series::{ScrapeTime, Scraped, SeriesCache, single},
     target::Target,
 };
-use crate::{counters::Protocol, exposition::Format, intake::Intake};
+use crate::{clock::latest_sample_ms, counters::Protocol, exposition::Format, intake::Intake};
 
 /// What Prometheus says of each scrape itself.
 const REPORTS: [&str; 5] = [
@@ -25,29 +31,33 @@ const REPORTS: [&str; 5] = [
     "scrape_series_added",
 ];
 
-const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.6,\
-    application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
-    text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+/// And more, where `extra_scrape_metrics` asks for it.
+const EXTRA_REPORTS: [&str; 3] = ["scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes"];
 
 /// The scrapes of one target.
 pub(super) struct TargetLoop {
     job: Arc<Job>,
     target: Target,
-    client: reqwest::Client,
+    client: Arc<HttpClient>,
+    /// Of the job.
+    target_count: Arc<AtomicUsize>,
     intake: Arc<Intake>,
-    targets: Targets,
+    statuses: Statuses,
     cache: SeriesCache,
+    last: Option<UnixNanos>,
 }
 
 impl TargetLoop {
     pub(super) fn new(
         job: Arc<Job>,
         target: Target,
-        client: reqwest::Client,
+        client: Arc<HttpClient>,
+        target_count: Arc<AtomicUsize>,
         intake: Arc<Intake>,
-        targets: Targets,
+        statuses: Statuses,
     ) -> TargetLoop {
-        TargetLoop { job, target, client, intake, targets, cache: SeriesCache::default() }
+        let cache = SeriesCache::default();
+        TargetLoop { job, target, client, target_count, intake, statuses, cache, last: None }
     }
 
     /// Until `gone`, when the target's series end, or `shutdown`, when they are left open for the next start.
@@ -56,11 +66,10 @@ impl TargetLoop {
         let offset_ns = i64::try_from(self.target.offset().as_nanos()).unwrap_or(0);
         let mut due = next_after(UnixNanos::now(), interval_ns, offset_ns);
         loop {
-            let wait = Duration::from_nanos(u64::try_from(due.0 - UnixNanos::now().0).unwrap_or(0));
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = gone.cancelled() => break,
-                () = tokio::time::sleep(wait) => {}
+                () = sleep_until(due) => {}
             }
             let scrape = self.scrape(scrape_time(due, UnixNanos::now(), interval_ns));
             tokio::select! {
@@ -70,64 +79,96 @@ impl TargetLoop {
             // After a pause, such as of a suspended machine, missed scrapes are not made up for.
             due = next_after(UnixNanos::now().max(due), interval_ns, offset_ns);
         }
-        self.end().await;
+        let Some(last) = self.last else { return };
+        // As in Prometheus: only when the scrape after next would be over, since the target may be back by then under
+        // another URL, and its series go on.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep_until(last.plus_nanos(2 * interval_ns + interval_ns / 10)) => {}
+        }
+        if !self.statuses.has_labels(&self.target.labels) {
+            self.end(last.plus_nanos(interval_ns).millis()).await;
+        }
     }
 
     async fn scrape(&mut self, time: UnixNanos) {
+        self.last = Some(time);
         let started = Instant::now();
         let fetched = tokio::time::timeout(self.target.timeout, self.fetch()).await;
         let fetched = fetched.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.target.timeout)));
-        let duration = started.elapsed();
         let time_ms = time.millis();
-        let read = fetched.and_then(|(body, format)| {
-            let text =
-                std::str::from_utf8(&body).map_err(|error| format!("the body is not UTF-8: {error}"))?;
-            self.cache.read(&self.job, &self.target.labels, text, format, time_ms)
-        });
-        let (scraped, error) = match read {
-            Ok(scraped) => (scraped, None),
-            Err(error) => {
-                (Scraped { series: self.cache.end_all(time_ms), ..Scraped::default() }, Some(error))
+        let (scraped, bytes) = match fetched {
+            Ok((body, format)) => {
+                let time = ScrapeTime { ms: time_ms, latest_ms: latest_sample_ms(UnixNanos::now()) };
+                (self.cache.read(&self.job, &self.target.labels, &body, format, time), body.len())
+            }
+            Err(fault) => {
+                let series = self.cache.end_all(time_ms);
+                (Scraped { series, fault: Some(fault), ..Scraped::default() }, 0)
             }
         };
-        if let Some(error) = &error {
+        let duration = started.elapsed();
+        if let Some(error) = &scraped.fault {
             tracing::debug!(url = self.target.url, "scrape failed: {error}");
         }
-        let up = if error.is_none() { 1.0 } else { 0.0 };
+        if scraped.refused > 0 {
+            self.intake.counters.rejected(Protocol::Scrape, scraped.refused);
+            tracing::warn!(url = self.target.url, "{} samples were left out", scraped.refused);
+        }
+        if !scraped.families.is_empty() {
+            self.statuses.told(&self.job, &self.target, scraped.families);
+        }
         let reports = [
-            up,
+            if scraped.fault.is_none() { 1.0 } else { 0.0 },
             duration.as_secs_f64(),
             scraped.samples as f64,
             scraped.after_relabel as f64,
             scraped.added as f64,
         ];
+        let extra = [self.target.timeout.as_secs_f64(), self.job.limits.samples as f64, bytes as f64];
         let mut series = scraped.series;
         series
             .extend(REPORTS.into_iter().zip(reports).map(|(name, value)| self.report(name, time_ms, value)));
-        self.targets.scraped(&self.job, &self.target, LastScrape { unix_ms: time_ms, duration, error });
+        if self.job.extra_metrics {
+            let extra = EXTRA_REPORTS.into_iter().zip(extra);
+            series.extend(extra.map(|(name, value)| self.report(name, time_ms, value)));
+        }
+        let last = LastScrape { unix_ms: time_ms, duration, error: scraped.fault };
+        self.statuses.scraped(&self.job, &self.target, last);
         self.append(series).await;
     }
 
     async fn fetch(&self) -> Result<(Vec<u8>, Format), String> {
-        let seconds = self.target.timeout.as_secs_f64();
+        let (count, limit) = (self.target_count.load(Ordering::Relaxed), self.job.target_limit);
+        if limit > 0 && count > limit {
+            return Err(format!("target_limit exceeded (number of targets: {count}, limit: {limit})"));
+        }
         let request = self
             .client
-            .get(&self.target.url)
-            .header(header::ACCEPT, ACCEPT)
-            .header("x-prometheus-scrape-timeout-seconds", seconds.to_string());
+            .get(&self.target.url)?
+            .header(header::ACCEPT, accept(&self.job.protocols, self.job.escaping))
+            .header(header::ACCEPT_ENCODING, if self.job.compression { "gzip" } else { "identity" })
+            .header("x-prometheus-scrape-timeout-seconds", self.target.timeout.as_secs_f64().to_string());
         let mut response = request.send().await.map_err(|error| chain(&error))?;
-        if !response.status().is_success() {
-            return Err(format!("the target answered {}", response.status()));
+        if response.status() != http::StatusCode::OK {
+            return Err(format!("server returned HTTP status {}", response.status()));
         }
-        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let format = Format::of_content_type(content_type.unwrap_or_default());
+        let text = |name: header::HeaderName| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_string()
+        };
+        let gzip = text(header::CONTENT_ENCODING).eq_ignore_ascii_case("gzip");
+        let format = format_of(&text(header::CONTENT_TYPE), self.job.fallback_protocol)?;
         let limit = self.job.limits.body_bytes;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
             if body.len() + chunk.len() > limit {
-                return Err(format!("the body is larger than body_size_limit {limit}"));
+                return Err(too_large(limit));
             }
             body.extend_from_slice(&chunk);
+        }
+        if gzip {
+            let unpack = move || gunzip(&body, limit);
+            body = tokio::task::spawn_blocking(unpack).await.map_err(|error| error.to_string())??;
         }
         Ok((body, format))
     }
@@ -158,13 +199,30 @@ impl TargetLoop {
         }
     }
 
-    /// The target is gone: its series and the reports on it end now.
-    async fn end(mut self) {
-        let time_ms = UnixNanos::now().millis();
+    /// The target is gone: its series and the reports on it end.
+    async fn end(mut self, time_ms: i64) {
         let mut series = self.cache.end_all(time_ms);
-        series.extend(REPORTS.into_iter().map(|name| self.report(name, time_ms, stale_nan())));
+        let extra = EXTRA_REPORTS.into_iter().filter(|_| self.job.extra_metrics);
+        let reports = REPORTS.into_iter().chain(extra);
+        series.extend(reports.map(|name| self.report(name, time_ms, stale_nan())));
         self.append(series).await;
     }
+}
+
+fn too_large(limit: usize) -> String {
+    format!("body size limit exceeded: the body is larger than body_size_limit {limit}")
+}
+
+fn gunzip(packed: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let mut reader = flate2::read::MultiGzDecoder::new(packed).take(limit as u64 + 1);
+    reader.read_to_end(&mut body).map_err(|error| format!("the body is not valid gzip: {error}"))?;
+    if body.len() > limit { Err(too_large(limit)) } else { Ok(body) }
+}
+
+async fn sleep_until(time: UnixNanos) {
+    let wait = u64::try_from(time.0.saturating_sub(UnixNanos::now().0)).unwrap_or(0);
+    tokio::time::sleep(Duration::from_nanos(wait)).await;
 }
 
 /// The next time on the target's schedule, after `now`.
@@ -178,15 +236,4 @@ fn next_after(now: UnixNanos, interval_ns: i64, offset_ns: i64) -> UnixNanos {
 fn scrape_time(due: UnixNanos, now: UnixNanos, interval_ns: i64) -> UnixNanos {
     let tolerance = (interval_ns / 100).min(2_000_000);
     if now.0.abs_diff(due.0) <= tolerance.unsigned_abs() { due } else { now }
-}
-
-/// An error with its causes: reqwest's own text leaves out the one that tells.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

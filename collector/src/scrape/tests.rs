@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ScrapeConfig,
+    protocol::{Escaping, Protocol as ScrapeProtocol, accept, format_of},
     relabel::{Relabel, relabel},
-    series::SeriesCache,
+    series::{ScrapeTime, SeriesCache},
     target::targets_of,
 };
 use crate::{
@@ -31,19 +32,54 @@ fn config(yaml: &str) -> ScrapeConfig {
 #[test]
 fn wrong_configuration_is_named() {
     for (yaml, words) in [
-        ("scrape_configs: [{job: a}]", "job"),
-        ("scrape_configs: [{job_name: a, kubernetes_sd_configs: []}]", "kubernetes_sd_configs"),
+        ("scrape_configs: [{job: a}]", "scrape_configs[0].job"),
+        (
+            "scrape_configs: [{job_name: a}, {job_name: b, static_configs: [{target: [x]}]}]",
+            "[1].static_configs[0].target",
+        ),
+        ("scrape_configs: [{job_name: a, consul_sd_configs: []}]", "consul_sd_configs"),
         ("scrape_configs: [{job_name: a, scrape_interval: 5 parsecs}]", "5 parsecs"),
-        ("scrape_configs: [{job_name: a, scrape_interval: 0}]", "scrape_interval is 0"),
         ("scrape_configs: [{job_name: a, scrape_interval: 1s, scrape_timeout: 2s}]", "scrape_timeout"),
-        ("scrape_configs: [{job_name: a, scheme: https}]", "https"),
+        ("global: {scrape_interval: 1s, scrape_timeout: 2s}", "scrape_timeout"),
+        ("scrape_configs: [{job_name: a, scheme: gopher}]", "gopher"),
         ("scrape_configs: [{job_name: a}, {job_name: a}]", "twice"),
         ("scrape_configs: [{job_name: ''}]", "job_name"),
         ("scrape_configs: [{job_name: a, relabel_configs: [{regex: '('}]}]", "regex"),
         ("scrape_configs: [{job_name: a, relabel_configs: [{action: explode}]}]", "explode"),
         ("scrape_configs: [{job_name: a, relabel_configs: [{action: hashmod, target_label: x}]}]", "modulus"),
+        (
+            "scrape_configs: [{job_name: a, relabel_configs: [{action: labeldrop, source_labels: [x], regex: y}]}]",
+            "requires only 'regex'",
+        ),
+        (
+            "scrape_configs: [{job_name: a, relabel_configs: [{action: lowercase, target_label: x, replacement: y}]}]",
+            "replacement",
+        ),
         ("scrape_configs: [{job_name: a, metric_relabel_configs: [{action: replace}]}]", "target_label"),
         ("scrape_configs: [{job_name: a, body_size_limit: huge}]", "huge"),
+        (
+            "scrape_configs: [{job_name: a, scrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]}]",
+            "twice",
+        ),
+        ("scrape_configs: [{job_name: a, scrape_protocols: [Smoke]}]", "Smoke"),
+        ("scrape_configs: [{job_name: a, basic_auth: {}, authorization: {}}]", "at most one"),
+        ("scrape_configs: [{job_name: a, bearer_token: x, authorization: {}}]", "at most one"),
+        ("scrape_configs: [{job_name: a, tls_config: {cert_file: x}}]", "certificate and its key"),
+        ("scrape_configs: [{job_name: a, tls_config: {min_version: SSL3}}]", "SSL3"),
+        ("scrape_configs: [{job_name: a, proxy_url: 'no url'}]", "proxy_url"),
+        ("scrape_configs: [{job_name: a, http_headers: {Host: {values: [x]}}}]", "not allowed"),
+        (
+            "scrape_configs: [{job_name: a, file_sd_configs: [{files: [a.txt]}]}]",
+            "not valid for file discovery",
+        ),
+        ("scrape_configs: [{job_name: a, http_sd_configs: [{url: 'ftp://x'}]}]", "http or https"),
+        ("scrape_configs: [{job_name: a, dns_sd_configs: [{names: [x], type: A}]}]", "port"),
+        (
+            "scrape_configs: [{job_name: a, metric_name_validation_scheme: legacy, metric_name_escaping_scheme: allow-utf-8}]",
+            "allow-utf-8",
+        ),
+        ("otlp: {promote_all_resource_attributes: true, promote_resource_attributes: [a]}", "exclude"),
+        ("otlp: {translation_strategy: Guess}", "Guess"),
         ("rule_files: []", "rule_files"),
     ] {
         let error = ScrapeConfig::parse(yaml, Path::new(".")).unwrap_err().to_string();
@@ -111,22 +147,29 @@ scrape_configs:
     metrics_path: /stats/prometheus
     params: { format: [a, b] }
     static_configs:
-      - targets: ['127.0.1.1:15020', '127.0.1.2:15020', 'gone:1']
+      - targets: ['127.0.1.1:15020', '127.0.1.2:15020', 'gone:1', 'bad/host']
         labels: { workload: w, __meta_x: y }
     relabel_configs:
       - { source_labels: [__address__], regex: 'gone.*', action: drop }
       - { source_labels: [__meta_x], target_label: from_meta }
       - { source_labels: [__address__], regex: '127.0.1.2.*', target_label: __scrape_interval__, replacement: 5s }
+      - { source_labels: [__address__], regex: '127.0.1.2.*', target_label: __scrape_timeout__, replacement: 4s }
+      - { source_labels: [__address__], regex: '127.0.1.2.*', target_label: __param_format, replacement: 'c d' }
+      - { source_labels: [__address__], regex: '127.0.1.2.*', target_label: __scheme__, replacement: https }
 ",
     );
     let job = &config.jobs[0];
-    let targets = targets_of(job, &job.static_groups).unwrap();
+    let found = targets_of(job, &job.static_groups);
+    assert_eq!(found.faults, ["target bad/host: \"bad/host\" is not a valid hostname"]);
+    assert_eq!((found.dropped_count, found.dropped[0].get("__address__")), (1, "gone:1"));
+    let targets = found.active;
     assert_eq!(targets.len(), 2);
     assert_eq!(targets[0].url, "http://127.0.1.1:15020/stats/prometheus?format=a&format=b");
     let expected = r#"{from_meta="y", instance="127.0.1.1:15020", job="mesh", workload="w"}"#;
     assert_eq!(targets[0].labels.to_string(), expected);
     assert_eq!((targets[0].interval.as_secs(), targets[0].timeout.as_secs()), (60, 10));
-    assert_eq!((targets[1].interval.as_secs(), targets[1].timeout.as_secs()), (5, 5));
+    assert_eq!((targets[1].interval.as_secs(), targets[1].timeout.as_secs()), (5, 4));
+    assert_eq!(targets[1].url, "https://127.0.1.2:15020/stats/prometheus?format=c+d&format=b");
     assert!(targets[0].offset() < targets[0].interval);
     assert_ne!(targets[0].offset(), targets[1].offset());
 }
@@ -134,8 +177,12 @@ scrape_configs:
 fn read(cache: &mut SeriesCache, yaml: &str, text: &str, time_ms: i64) -> Result<Vec<String>, String> {
     let config = config(&format!("scrape_configs: [{{job_name: j, {yaml}}}]"));
     let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
-    let scraped = cache.read(&config.jobs[0], &target, text, Format::Text, time_ms)?;
-    Ok(Stored { series: scraped.series, ..Stored::default() }.lines())
+    let time = ScrapeTime { ms: time_ms, latest_ms: 1_000 };
+    let scraped = cache.read(&config.jobs[0], &target, text.as_bytes(), Format::Text, time);
+    match scraped.fault {
+        Some(fault) => Err(fault),
+        None => Ok(Stored { series: scraped.series, ..Stored::default() }.lines()),
+    }
 }
 
 #[test]
@@ -150,10 +197,23 @@ fn series_that_are_missing_end_and_known_ones_go_on() {
         read(&mut cache, "", "b 5\n", 20),
         Ok(vec![format!("a{{{i}, x=\"1\"}} stale @20"), format!("b{{{i}}} 5 @20")])
     );
-    assert!(read(&mut cache, "", "b 6\nc oops\n", 30).is_err());
-    let ended = Stored { series: cache.end_all(30), ..Stored::default() }.lines();
+    let config = config("scrape_configs: [{job_name: j}]");
+    let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
+    let mut scrape = |text: &str, ms| {
+        let time = ScrapeTime { ms, latest_ms: 1_000 };
+        let scraped = cache.read(&config.jobs[0], &target, text.as_bytes(), Format::Text, time);
+        let counts = (scraped.samples, scraped.after_relabel, scraped.added, scraped.refused);
+        (Stored { series: scraped.series, ..Stored::default() }.lines(), counts, scraped.fault)
+    };
+    let (ended, _, fault) = scrape("b 6\nc oops\n", 30);
     assert_eq!(ended, [format!("b{{{i}}} stale @30")]);
-    assert_eq!(read(&mut cache, "", "b 6\n", 40), Ok(vec![format!("b{{{i}}} 6 @40")]));
+    assert!(fault.unwrap().contains("oops"));
+    assert_eq!(scrape("b 6\nb oops\n", 40).0, Vec::<String>::new(), "it has ended already");
+    // It was known all the time, and what lies too far ahead is left out.
+    let (lines, counts, _) = scrape("b 6\nb 7\nnew 1\nlater 1 2000\n", 50);
+    assert_eq!(lines, [format!("b{{{i}}} 6 @50"), format!("new{{{i}}} 1 @50")]);
+    assert_eq!(counts, (4, 4, 2, 2));
+    assert_eq!(scrape("b 6\n", 60).0, [format!("b{{{i}}} 6 @60"), format!("new{{{i}}} stale @60")]);
 }
 
 #[test]
@@ -166,6 +226,7 @@ fn labels_of_series_and_target_meet() {
             r#"a{exported_exported_job="own", exported_job="x", instance="i", job="j"} 1 @10"#,
         ),
         ("honor_labels: true", "a{job=\"own\"} 1", r#"a{instance="i", job="own"} 1 @10"#),
+        ("honor_labels: true", "a{instance=\"\"} 1", r#"a{job="j"} 1 @10"#),
         ("honor_timestamps: false", "a 1 77", r#"a{instance="i", job="j"} 1 @10"#),
         ("metric_relabel_configs: [{source_labels: [__name__], regex: a, action: drop}]", "a 1", ""),
         ("metric_relabel_configs: [{regex: instance, action: labeldrop}]", "a 1", r#"a{job="j"} 1 @10"#),
@@ -194,7 +255,47 @@ fn limits_fail_the_whole_scrape() {
         let error = read(&mut SeriesCache::default(), yaml, text, 10).unwrap_err();
         assert!(error.contains(words), "{yaml} {text}: {error}");
     }
+    let legacy = "metric_name_validation_scheme: legacy";
+    assert!(
+        read(&mut SeriesCache::default(), legacy, "{\"a.b\"} 1", 10)
+            .unwrap_err()
+            .contains("invalid metric name")
+    );
     assert!(read(&mut SeriesCache::default(), "sample_limit: 2", "a 1\nb 2", 10).is_ok());
+}
+
+#[test]
+fn classic_histograms_become_native_ones_where_asked_for() {
+    let text = "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1\"} 2\nh_bucket{a=\"b\",le=\"2.5\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 6\nh_sum{a=\"b\"} 9\nh_count{a=\"b\"} 6\nc 1\n";
+    let i = r#"instance="i", job="j""#;
+    let native = format!("h{{a=\"b\", {i}}} {{count:6 sum:9 schema:-53 [0]:2 [2]:4 bounds:[1.0, 2.5]}} @10");
+    let lines = read(&mut SeriesCache::default(), "convert_classic_histograms_to_nhcb: true", text, 10);
+    assert_eq!(lines, Ok(vec![format!("c{{{i}}} 1 @10"), native.clone()]));
+    let both = "convert_classic_histograms_to_nhcb: true, always_scrape_classic_histograms: true";
+    let lines = read(&mut SeriesCache::default(), both, text, 10).unwrap();
+    assert_eq!((lines.len(), lines.contains(&native)), (7, true));
+}
+
+#[test]
+fn what_is_asked_for_and_what_comes() {
+    let text = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    assert_eq!(accept(&ScrapeProtocol::defaults(false), Escaping::AllowUtf8), text);
+    let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=underscores;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    assert_eq!(accept(&ScrapeProtocol::defaults(true), Escaping::Underscores), protobuf);
+    for (content_type, fallback, expected) in [
+        ("text/plain; version=0.0.4; charset=utf-8", None, Ok(Format::Text)),
+        ("application/openmetrics-text; version=1.0.0", None, Ok(Format::OpenMetrics)),
+        ("application/vnd.google.protobuf; proto=x", None, Ok(Format::Protobuf)),
+        ("", Some(ScrapeProtocol::PrometheusText0_0_4), Ok(Format::Text)),
+        ("text/html", Some(ScrapeProtocol::OpenMetricsText1_0_0), Ok(Format::OpenMetrics)),
+        ("", None, Err("no Content-Type")),
+        ("text/html", None, Err("text/html")),
+    ] {
+        match (format_of(content_type, fallback), expected) {
+            (Err(error), Err(words)) => assert!(error.contains(words), "{error}"),
+            (got, expected) => assert_eq!(got.ok(), expected.ok(), "{content_type}"),
+        }
+    }
 }
 
 /// A target on a free port that answers with `body`, or with an error while `broken`.
@@ -285,7 +386,7 @@ async fn targets_are_scraped_whatever_happens_to_others() {
     let metadata = total.metadata.as_ref().unwrap();
     assert_eq!(
         (metadata.family.as_str(), metadata.kind.name(), metadata.help.as_str()),
-        ("a_total", "counter", "What it counts")
+        ("a", "counter", "What it counts")
     );
     let lines = stored.lines();
     for report in ["up{", "scrape_samples_scraped{", "scrape_series_added{"] {
@@ -300,7 +401,7 @@ async fn targets_are_scraped_whatever_happens_to_others() {
         target.last_scrape.as_ref().and_then(|last| last.error.clone()).unwrap_or_default()
     };
     assert_eq!(error(&good.address), "");
-    assert!(error(&silent_address).contains("no answer within 100ms"));
+    assert!(error(&silent_address).contains("no answer within 100ms"), "{}", error(&silent_address));
     assert!(error("127.0.0.1:9/").contains("onnect"));
 
     *good.body.lock() = "b 2\n# EOF\n".into();

@@ -4,7 +4,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, RawQuery, State, rejection::PathRejection},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     exemplars::exemplars,
-    features, federate, labels, parse_query, query, remote_read,
+    features, labels, parse_query, query, remote_read,
     respond::{ApiError, Notes, success},
     rules, status, targets,
 };
@@ -76,7 +76,7 @@ fn admin_router() -> Router<Engine> {
 /// What lies outside of `/api/v1`, on Prometheus' own port alone.
 pub(crate) fn root_router() -> Router<Engine> {
     Router::new()
-        .route("/federate", get(federate_text))
+        .route("/federate", get(federate))
         .route("/-/healthy", get(async || "Pharos is healthy.\n"))
         .route("/-/ready", get(async || "Pharos is ready.\n"))
         .route("/-/reload", post(reload).put(reload))
@@ -170,6 +170,6 @@ async fn tsdb(State(engine): State<Engine>, query: RawQuery) -> ApiResult {
     blocking(move || status::tsdb(&engine, &params(query, ""))).await
 }
 
-async fn federate_text(State(engine): State<Engine>, query: RawQuery) -> ApiResult {
-    federate::federate(&engine, &params(query, "")).await
+async fn federate(State(engine): State<Engine>, headers: HeaderMap, query: RawQuery) -> ApiResult {
+    super::federate::federate(&engine, &params(query, ""), &headers).await
 }

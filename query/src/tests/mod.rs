@@ -85,6 +85,11 @@ impl Bench {
     }
 
     async fn text(&self, request: Request<Body>) -> (StatusCode, String) {
+        let (status, body) = self.bytes(request).await;
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    async fn bytes(&self, request: Request<Body>) -> (StatusCode, Vec<u8>) {
         let router = match request.uri().path() {
             path if path == "/federate" || path.starts_with("/-/") => {
                 api::prometheus_router(self.engine.clone())
@@ -94,7 +99,7 @@ impl Bench {
         let response = router.oneshot(request).await.expect("infallible");
         let status = response.status();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
-        (status, String::from_utf8_lossy(&body).into_owned())
+        (status, body.to_vec())
     }
 
     async fn get(&self, uri: &str) -> (StatusCode, Value) {

@@ -3,7 +3,9 @@ use pharos_model::{
     Exemplar, HistogramSample, Labels, MetricKind, MetricMetadata, NativeHistogram, Sample, TimeSeries,
     stale_nan,
 };
+use pharos_proto::prometheus::exposition::{MetricFamily, MetricType};
 use pharos_storage::Batch;
+use prost::Message;
 use serde_json::{Value, json};
 
 use super::{Bench, query_string, recent_minute_s};
@@ -201,6 +203,17 @@ async fn native_histograms_that_are_stored_can_be_queried() {
     assert_eq!(number("round(histogram_quantile(0.25, rate(latency[5m])), 0.001)").await, "2");
     bench.storage.flush().await.expect("flushed");
     assert_eq!(number("round(histogram_count(rate(latency[5m])), 0.001)").await, "4");
+    // A Prometheus that federates them asks for protobuf.
+    let uri = "/federate?match[]=latency";
+    let request = || Request::get(uri);
+    assert_eq!(bench.text(request().body(Body::empty()).expect("a request")).await.1, "");
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,text/plain;q=0.3";
+    let request = request().header("accept", accept).body(Body::empty()).expect("a request");
+    let body = bench.bytes(request).await.1;
+    let family = MetricFamily::decode_length_delimited(body.as_slice()).expect("a family");
+    let histogram = family.metric[0].histogram.as_ref().expect("a histogram");
+    assert_eq!((family.name.as_str(), family.r#type()), ("latency", MetricType::Histogram));
+    assert_eq!((histogram.sample_count_float, &histogram.positive_count), (2400.0, &vec![600.0, 1800.0]));
     let query = query_string([
         ("query", "latency"),
         ("start", &(now_s - 15).to_string()),
