@@ -1,5 +1,7 @@
 //! Writing a table's files: sorted, split by date, each whole and durable before anyone hears of it.
 
+mod tried;
+
 use std::{collections::BTreeSet, io, sync::Arc};
 
 use arrow::{
@@ -13,12 +15,13 @@ use parquet::{
     basic::{Compression, Encoding, ZstdLevel},
     file::{
         metadata::{KeyValue, SortingColumn},
-        properties::{BloomFilterPosition, EnabledStatistics, WriterProperties},
+        properties::{BloomFilterPosition, EnabledStatistics, WriterProperties, WriterPropertiesBuilder},
     },
     schema::types::ColumnPath,
 };
 use pharos_model::{TimeRange, UnixNanos};
 
+use self::tried::TriedWriter;
 use crate::{
     DataFile, StorageError, Table,
     disk::{Disk, DiskFile, UNFINISHED},
@@ -116,7 +119,7 @@ fn date_of_day(day: i64) -> String {
 /// A file under construction. Dropped unfinished, it leaves nothing.
 pub(crate) struct FileWriter {
     table: Table,
-    writer: ArrowWriter<Sink>,
+    writer: RowGroups,
     partial: BTreeSet<String>,
     unfinished: Unfinished,
     /// Of its path, to which the checksum is added.
@@ -144,7 +147,10 @@ impl FileWriter {
         let schema = promoted.schema.clone();
         let properties = properties(table, &promoted, rows.min(ROW_GROUP_ROWS), level)?;
         let sink = Sink { file, buffer: Vec::new(), length: 0, checksum: 0 };
-        let writer = ArrowWriter::try_new(sink, schema, Some(properties))?;
+        let writer = match table {
+            Table::Samples => RowGroups::Tried(Box::new(TriedWriter::try_new(sink, schema, &properties)?)),
+            _ => RowGroups::Plain(Box::new(ArrowWriter::try_new(sink, schema, Some(properties.build()))?)),
+        };
         Ok(FileWriter {
             table,
             writer,
@@ -160,7 +166,7 @@ impl FileWriter {
     /// One row group of a table that is sorted in stretches of time, from rows in the order of time.
     pub(crate) fn write_stretch(&mut self, rows: &RecordBatch) -> Result<(), StorageError> {
         self.write(&sorted(self.table, rows)?)?;
-        Ok(self.writer.flush()?)
+        self.writer.end_group()
     }
 
     /// These columns lack some values, which are in their map.
@@ -175,7 +181,7 @@ impl FileWriter {
             self.last_us = self.last_us.max(*micros);
         }
         self.rows += batch.num_rows() as u64;
-        Ok(self.writer.write(batch)?)
+        self.writer.write(batch)
     }
 
     /// Returns when the file is whole and durable. It has no name yet.
@@ -183,7 +189,7 @@ impl FileWriter {
         let FileWriter { mut writer, partial, mut unfinished, stem, rows, first_us, last_us, .. } = self;
         if !partial.is_empty() {
             let names = serde_json::to_string(&partial).unwrap_or_default();
-            writer.append_key_value_metadata(KeyValue::new(PARTIAL.to_string(), names));
+            writer.note(KeyValue::new(PARTIAL.to_string(), names));
         }
         let mut sink = writer.into_inner()?;
         io::Write::flush(&mut sink)
@@ -199,6 +205,44 @@ impl FileWriter {
             modified_ms: UnixNanos::now().millis(),
         };
         Ok(Unpublished { unfinished: unfinished.path.clone(), file })
+    }
+}
+
+/// How row groups are made of rows.
+enum RowGroups {
+    Plain(Box<ArrowWriter<Sink>>),
+    Tried(Box<TriedWriter<Sink>>),
+}
+
+impl RowGroups {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), StorageError> {
+        match self {
+            RowGroups::Plain(writer) => Ok(writer.write(batch)?),
+            RowGroups::Tried(writer) => writer.write(batch),
+        }
+    }
+
+    /// Rows to come are of another row group.
+    fn end_group(&mut self) -> Result<(), StorageError> {
+        match self {
+            RowGroups::Plain(writer) => Ok(writer.flush()?),
+            RowGroups::Tried(writer) => writer.end_group(),
+        }
+    }
+
+    /// Puts a note into the footer.
+    fn note(&mut self, note: KeyValue) {
+        match self {
+            RowGroups::Plain(writer) => writer.append_key_value_metadata(note),
+            RowGroups::Tried(writer) => writer.note(note),
+        }
+    }
+
+    fn into_inner(self) -> Result<Sink, StorageError> {
+        match self {
+            RowGroups::Plain(writer) => Ok(writer.into_inner()?),
+            RowGroups::Tried(writer) => writer.into_inner(),
+        }
     }
 }
 
@@ -253,7 +297,7 @@ fn properties(
     promoted: &Promoted,
     rows: usize,
     level: i32,
-) -> Result<WriterProperties, StorageError> {
+) -> Result<WriterPropertiesBuilder, StorageError> {
     let schema = &promoted.schema;
     let column = |name: &str| ColumnPath::from(name);
     let mut properties = WriterProperties::builder()
@@ -273,12 +317,6 @@ fn properties(
         .set_column_dictionary_enabled(column("span_id"), false)
         .set_column_compression(column("span_id"), Compression::UNCOMPRESSED)
         .set_column_dictionary_enabled(column("duration_ns"), false);
-    if table == Table::Samples {
-        // Measured on mesh counters: smaller than plain and than a dictionary.
-        properties = properties
-            .set_column_dictionary_enabled(column("value"), false)
-            .set_column_encoding(column("value"), Encoding::BYTE_STREAM_SPLIT);
-    }
     let sort = table.sort();
     let looked_up = ["time"]
         .iter()
@@ -309,7 +347,7 @@ fn properties(
         // Columns before the first nested one have the same place in both schemas.
         properties = properties.set_sorting_columns(Some(sorting.collect()));
     }
-    Ok(properties.build())
+    Ok(properties)
 }
 
 /// Writes rows of the head, a file for each day.

@@ -46,8 +46,13 @@ impl Families {
             return;
         }
         let now = Instant::now();
+        let mut last = None;
         for series in series.iter_mut().filter(|series| series.metadata.is_none()) {
             let name = series.labels.metric_name();
+            // Texts of labels are kept once, and a family's metadata goes along once.
+            if last.replace(name.as_ptr()) == Some(name.as_ptr()) {
+                continue;
+            }
             let candidates = ["", "_bucket", "_sum", "_count", "_total"];
             let mut found = candidates.iter().filter_map(|suffix| name.strip_suffix(suffix));
             let Some(family) = found.find(|family| families.contains_key(*family)) else { continue };

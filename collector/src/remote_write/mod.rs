@@ -1,8 +1,10 @@
 //! Prometheus remote write, 1.0 and 2.0.
 
 mod families;
+mod known;
 mod v1;
 mod v2;
+mod wire;
 
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pharos_model::{Labels, MetricMetadata, TimeSeries, UnixNanos};
 use pharos_storage::Batch;
 
-use self::families::Families;
+use self::{families::Families, known::KnownLabels};
 use crate::{
     body::{self, Share, too_large},
     clock::latest_sample_ms,
@@ -34,11 +36,12 @@ pub(crate) fn router(receiver: Receiver) -> Router {
 pub(crate) struct Receiver {
     intake: Arc<Intake>,
     families: Arc<Families>,
+    known: Arc<KnownLabels>,
 }
 
 impl Receiver {
     pub(crate) fn new(intake: Arc<Intake>) -> Receiver {
-        Receiver { intake, families: Arc::default() }
+        Receiver { intake, families: Arc::default(), known: Arc::default() }
     }
 }
 
@@ -91,7 +94,7 @@ async fn write(State(receiver): State<Receiver>, headers: HeaderMap, body: Body)
 
 async fn take(receiver: &Receiver, headers: &HeaderMap, body: Body) -> (Written, Result<(), Fault>) {
     let intake = &receiver.intake;
-    let decoded = match read(intake, headers, body).await {
+    let decoded = match read(receiver, headers, body).await {
         Ok(decoded) => decoded,
         Err(fault) => return (Written::default(), Err(fault)),
     };
@@ -116,14 +119,15 @@ async fn take(receiver: &Receiver, headers: &HeaderMap, body: Body) -> (Written,
     (decoded.written, result)
 }
 
-async fn read(intake: &Intake, headers: &HeaderMap, body: Body) -> Result<Decoded, Fault> {
+async fn read(receiver: &Receiver, headers: &HeaderMap, body: Body) -> Result<Decoded, Fault> {
+    let Receiver { intake, known, .. } = receiver;
     let version = version_of(headers)?;
     let (wire, _share) = body::read_wire(headers, body, &intake.limits, &intake.budget).await?;
     let (bytes, _decoded_share) = uncompress(intake, &wire)?;
     let latest_ms = latest_sample_ms(UnixNanos::now());
     match version {
-        Version::V1 => v1::decode(&bytes, latest_ms),
-        Version::V2 => v2::decode(&bytes, latest_ms),
+        Version::V1 => v1::decode(&bytes, latest_ms, known),
+        Version::V2 => v2::decode(&bytes, latest_ms, known),
     }
 }
 

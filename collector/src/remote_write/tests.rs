@@ -73,8 +73,8 @@ pub(crate) fn sample_request() -> Vec<u8> {
 
 /// Reads bytes as a request of both versions.
 pub(crate) fn take_apart(bytes: &[u8]) {
-    drop(super::v1::decode(bytes, i64::MAX));
-    drop(super::v2::decode(bytes, i64::MAX));
+    drop(super::v1::decode(bytes, i64::MAX, &Default::default()));
+    drop(super::v2::decode(bytes, i64::MAX, &Default::default()));
 }
 
 #[tokio::test]

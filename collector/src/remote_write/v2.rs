@@ -4,29 +4,29 @@ use pharos_proto::prometheus::{
     remote_write_v2::{BucketSpan, Histogram, Request, histogram, metadata::MetricType},
 };
 use prost::Message;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Decoded, check_labels, v1};
+use super::{Decoded, check_labels, known::KnownLabels, v1};
 use crate::{clock::check_sample, fault::Fault};
 
-pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
+pub(super) fn decode(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Result<Decoded, Fault> {
     let request = Request::decode(bytes).map_err(|error| {
         Fault::Malformed(format!("the body is not a protobuf io.prometheus.write.v2.Request: {error}"))
     })?;
     if request.symbols.first().is_some_and(|first| !first.is_empty()) {
         return Err(Fault::Malformed("the first of the symbols is not the empty string".into()));
     }
-    let symbols = Symbols(&request.symbols);
+    let symbols = Symbols::new(&request.symbols);
     let mut decoded = Decoded::default();
     for series in request.timeseries {
         let items = series.samples.len() + series.histograms.len();
-        let labels =
-            match symbols.pairs(&series.labels_refs).and_then(|pairs| check_labels(pairs.into_iter())) {
-                Ok(labels) => labels,
-                Err(fault) => {
-                    decoded.series.rejected.add(items, || fault);
-                    continue;
-                }
-            };
+        let labels = match symbols.labels(&series.labels_refs, known) {
+            Ok(labels) => labels,
+            Err(fault) => {
+                decoded.series.rejected.add(items, || fault);
+                continue;
+            }
+        };
         let metadata = series.metadata.map(|told| MetricMetadata {
             family: family_of(labels.metric_name(), told.r#type()).to_string(),
             kind: kind_of(told.r#type()),
@@ -65,11 +65,30 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64) -> Result<Decoded, Fault> {
     Ok(decoded)
 }
 
-struct Symbols<'a>(&'a [String]);
+struct Symbols<'a> {
+    texts: &'a [String],
+    /// Hashes of the texts, made once a request.
+    hashes: Vec<u128>,
+}
 
 impl<'a> Symbols<'a> {
+    fn new(texts: &'a [String]) -> Symbols<'a> {
+        Symbols { texts, hashes: texts.iter().map(|text| xxh3_128(text.as_bytes())).collect() }
+    }
+
+    /// A label set that is known by the hashes of its texts, or else checked.
+    fn labels(&self, refs: &[u32], known: &KnownLabels) -> Result<Labels, String> {
+        let mut form = Vec::with_capacity(refs.len() * 16);
+        for index in refs {
+            // One that does not exist is found when the pairs are made.
+            let hash = usize::try_from(*index).ok().and_then(|index| self.hashes.get(index));
+            form.extend_from_slice(&hash.copied().unwrap_or(0).to_le_bytes());
+        }
+        known.get_or_check(xxh3_128(&form), || check_labels(self.pairs(refs)?.into_iter()))
+    }
+
     fn get(&self, index: u32) -> Option<&'a str> {
-        self.0.get(usize::try_from(index).ok()?).map(String::as_str)
+        self.texts.get(usize::try_from(index).ok()?).map(String::as_str)
     }
 
     fn pairs(&self, refs: &[u32]) -> Result<Vec<(&'a str, &'a str)>, String> {
@@ -78,7 +97,7 @@ impl<'a> Symbols<'a> {
         }
         let symbol = |index: u32| {
             self.get(index).ok_or_else(|| {
-                format!("symbol {index} of a label does not exist, there are {}", self.0.len())
+                format!("symbol {index} of a label does not exist, there are {}", self.texts.len())
             })
         };
         refs.chunks_exact(2)

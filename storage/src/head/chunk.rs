@@ -166,7 +166,7 @@ pub(crate) fn each_sample(mut rest: &[u8], idle: u64, mut visit: impl FnMut(i64,
             rest = after;
             let mut changed = [0; 8];
             changed.iter_mut().zip(kept).for_each(|(into, byte)| *into = *byte);
-            state.value_bits ^= u64::from_le_bytes(changed) << (low_zeros * 8 & 63);
+            state.value_bits ^= u64::from_le_bytes(changed) << ((low_zeros * 8) & 63);
         } else {
             let number = whole(state.value_bits).unwrap_or(0).wrapping_add(unzigzag(number));
             state.value_bits = (number as f64).to_bits();

@@ -1,0 +1,141 @@
+//! Row groups whose columns are encoded in several ways, of which the smallest is kept. No encoding of numbers is the
+//! best for all of them: not for counters, gauges and sums, and not for a few or many samples of a series in a file.
+
+use std::io;
+
+use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
+use parquet::{
+    arrow::{
+        ArrowWriter,
+        arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves},
+    },
+    basic::Encoding,
+    file::{
+        metadata::KeyValue,
+        properties::{WriterProperties, WriterPropertiesBuilder},
+        writer::SerializedFileWriter,
+    },
+    schema::types::ColumnPath,
+};
+
+use super::ROW_GROUP_ROWS;
+use crate::StorageError;
+
+/// The columns that are tried.
+const COLUMNS: [&str; 2] = ["time", "value"];
+
+pub(super) struct TriedWriter<W: io::Write + Send> {
+    file: SerializedFileWriter<W>,
+    schema: SchemaRef,
+    /// The first writes the columns that are not tried.
+    factories: Vec<ArrowRowGroupWriterFactory>,
+    waiting: Vec<RecordBatch>,
+    rows: usize,
+}
+
+impl<W: io::Write + Send> TriedWriter<W> {
+    pub(super) fn try_new(
+        sink: W,
+        schema: SchemaRef,
+        properties: &WriterPropertiesBuilder,
+    ) -> Result<TriedWriter<W>, StorageError> {
+        let mut factories = Vec::new();
+        let mut file = None;
+        let mut sink = Some(sink);
+        for properties in ways(properties) {
+            // The first file is the real one; the others only lend their properties.
+            if let Some(sink) = sink.take() {
+                let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties))?;
+                let (real, factory) = writer.into_serialized_writer()?;
+                file = Some(real);
+                factories.push(factory);
+            } else {
+                let writer = ArrowWriter::try_new(io::sink(), schema.clone(), Some(properties))?;
+                factories.push(writer.into_serialized_writer()?.1);
+            }
+        }
+        let file = file.ok_or_else(|| StorageError::DataDir("a file without properties".to_string()))?;
+        Ok(TriedWriter { file, schema, factories, waiting: Vec::new(), rows: 0 })
+    }
+
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), StorageError> {
+        self.waiting.push(batch.clone());
+        self.rows += batch.num_rows();
+        while self.rows >= ROW_GROUP_ROWS {
+            let all = concat_batches(&self.schema, &self.waiting)?;
+            self.write_group(&all.slice(0, ROW_GROUP_ROWS))?;
+            self.rows -= ROW_GROUP_ROWS;
+            self.waiting = vec![all.slice(ROW_GROUP_ROWS, self.rows)];
+        }
+        Ok(())
+    }
+
+    fn write_group(&mut self, rows: &RecordBatch) -> Result<(), StorageError> {
+        let number = self.file.flushed_row_groups().len();
+        let mut chunks: Vec<Option<ArrowColumnChunk>> = Vec::new();
+        for factory in &self.factories {
+            let writers = factory.create_column_writers(number)?;
+            for (at, (mut writer, field)) in writers.into_iter().zip(self.schema.fields()).enumerate() {
+                let known = chunks.get(at).is_some();
+                if known && !COLUMNS.contains(&field.name().as_str()) {
+                    continue;
+                }
+                for leaf in compute_leaves(field, rows.column(at))? {
+                    writer.write(&leaf)?;
+                }
+                let chunk = writer.close()?;
+                let bytes = |chunk: &ArrowColumnChunk| chunk.close().bytes_written;
+                match chunks.get_mut(at) {
+                    Some(Some(best)) if bytes(best) <= bytes(&chunk) => {}
+                    Some(best) => *best = Some(chunk),
+                    None => chunks.push(Some(chunk)),
+                }
+            }
+        }
+        let mut group = self.file.next_row_group()?;
+        for chunk in chunks.into_iter().flatten() {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+
+    pub(super) fn end_group(&mut self) -> Result<(), StorageError> {
+        if std::mem::take(&mut self.rows) > 0 {
+            let rest = concat_batches(&self.schema, &self.waiting)?;
+            self.waiting.clear();
+            self.write_group(&rest)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn note(&mut self, note: KeyValue) {
+        self.file.append_key_value_metadata(note);
+    }
+
+    /// Gives the sink back, with everything written to it.
+    pub(super) fn into_inner(mut self) -> Result<W, StorageError> {
+        self.end_group()?;
+        Ok(self.file.into_inner()?)
+    }
+}
+
+/// Properties that differ in how the tried columns are encoded.
+fn ways(properties: &WriterPropertiesBuilder) -> Vec<WriterProperties> {
+    let of = |time: Option<Encoding>, value: Option<Encoding>| {
+        let mut properties = properties.clone();
+        for (name, encoding) in COLUMNS.into_iter().zip([time, value]) {
+            let column = ColumnPath::from(name);
+            properties = properties.set_column_dictionary_enabled(column.clone(), encoding.is_none());
+            if let Some(encoding) = encoding {
+                properties = properties.set_column_encoding(column, encoding);
+            }
+        }
+        properties.build()
+    };
+    vec![
+        of(Some(Encoding::DELTA_BINARY_PACKED), Some(Encoding::BYTE_STREAM_SPLIT)),
+        of(None, Some(Encoding::PLAIN)),
+        of(Some(Encoding::PLAIN), None),
+    ]
+}
