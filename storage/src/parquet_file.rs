@@ -32,11 +32,17 @@ use crate::{
 
 const MICROS_PER_DAY: i64 = 24 * 3_600 * 1_000_000;
 
-/// Rows of a row group: what a reader that prunes nothing decodes at once, and of tables that are sorted in stretches
-/// of time, the rows of a stretch.
-pub(crate) const ROW_GROUP_ROWS: usize = 65_536;
-/// Rows of a page: what a reader that looks for a few rows decodes.
-const PAGE_ROWS: usize = 4_096;
+/// Rows of a row group, if the table has no other wish.
+pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
+
+/// Rows of a page: what a reader that looks for a few rows decodes of each column. Spans are looked up by trace.
+fn page_rows(table: Table) -> usize {
+    match table {
+        Table::Spans => 4_096,
+        Table::AccessLogs | Table::Logs => 16_384,
+        _ => 8_192,
+    }
+}
 
 /// Zstandard's level where writing should be fast, and where a file is to stay.
 pub(crate) const FLUSH_LEVEL: i32 = 1;
@@ -145,7 +151,7 @@ impl FileWriter {
         let file = disk.create(&path).map_err(|error| StorageError::io(&path, error))?;
         let unfinished = Unfinished { disk, path, wanted: false };
         let schema = promoted.schema.clone();
-        let properties = properties(table, &promoted, rows.min(ROW_GROUP_ROWS), level)?;
+        let properties = properties(table, &promoted, rows, level)?;
         let sink = Sink { file, buffer: Vec::new(), length: 0, checksum: 0 };
         let writer = match table {
             Table::Samples => RowGroups::Tried(Box::new(TriedWriter::try_new(sink, schema, &properties)?)),
@@ -299,12 +305,14 @@ fn properties(
     level: i32,
 ) -> Result<WriterPropertiesBuilder, StorageError> {
     let schema = &promoted.schema;
+    let group_rows = table.sort().stretch_rows.unwrap_or(ROW_GROUP_ROWS);
+    let rows = rows.min(group_rows);
     let column = |name: &str| ColumnPath::from(name);
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS / 4)
+        .set_max_row_group_row_count(Some(group_rows))
+        .set_data_page_row_count_limit(page_rows(table))
+        .set_write_batch_size(1_024)
         // All in one place, so that a file is asked with one read.
         .set_bloom_filter_position(BloomFilterPosition::End)
         // Pages' statistics only where they prune: they are parsed with each footer.
@@ -313,10 +321,16 @@ fn properties(
         // Times of sorted rows are near each other.
         .set_column_dictionary_enabled(column("time"), false)
         .set_column_encoding(column("time"), Encoding::DELTA_BINARY_PACKED)
-        // Random bytes, hardly ever the same.
-        .set_column_dictionary_enabled(column("span_id"), false)
-        .set_column_compression(column("span_id"), Compression::UNCOMPRESSED)
         .set_column_dictionary_enabled(column("duration_ns"), false);
+    if table == Table::Spans {
+        // Random bytes, hardly ever the same; their lengths, which are, apart.
+        for name in ["span_id", "parent_span_id"] {
+            properties = properties
+                .set_column_dictionary_enabled(column(name), false)
+                .set_column_encoding(column(name), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+                .set_column_compression(column(name), Compression::UNCOMPRESSED);
+        }
+    }
     let sort = table.sort();
     let looked_up = ["time"]
         .iter()
@@ -338,7 +352,7 @@ fn properties(
             .set_column_bloom_filter_fpp(path.clone(), 0.01)
             .set_column_bloom_filter_max_ndv(path, rows as u64);
     }
-    if !sort.in_stretches {
+    if sort.stretch_rows.is_none() {
         let sorting = sort
             .columns
             .iter()
@@ -363,10 +377,10 @@ pub(crate) fn write_files(
         let mut writer =
             FileWriter::create(disk.clone(), table, promoted.clone(), day, rows.num_rows(), FLUSH_LEVEL)?;
         writer.note_partial(partial);
-        if table.sort().in_stretches {
+        if let Some(stretch) = table.sort().stretch_rows {
             let rows = by_time(&rows)?;
-            for start in (0..rows.num_rows()).step_by(ROW_GROUP_ROWS) {
-                writer.write_stretch(&rows.slice(start, ROW_GROUP_ROWS.min(rows.num_rows() - start)))?;
+            for start in (0..rows.num_rows()).step_by(stretch) {
+                writer.write_stretch(&rows.slice(start, stretch.min(rows.num_rows() - start)))?;
             }
         } else {
             writer.write(&sorted(table, &rows)?)?;

@@ -26,6 +26,10 @@ pub struct TableStats {
     pub rows: u64,
     pub files: u64,
     pub file_bytes: u64,
+    /// Attributes that are columns by themselves.
+    pub attribute_columns: u64,
+    /// Attributes that are frequent enough for it, but would have been too many.
+    pub attributes_refused: u64,
     pub oldest: Option<UnixNanos>,
     pub newest: Option<UnixNanos>,
 }
@@ -47,6 +51,8 @@ pub(crate) fn collect(shared: &Shared) -> StorageStats {
             table,
             rows: files.iter().map(|file| file.rows).sum::<u64>() + head as u64,
             files: files.len() as u64,
+            attribute_columns: state.table(table).promoted.columns.len() as u64,
+            attributes_refused: shared.censuses[table.index()].lock().refused(),
             file_bytes: files.iter().map(|file| file.size_bytes).sum(),
             oldest,
             newest,

@@ -49,8 +49,8 @@ async fn merge_here(
         rows as usize,
         COMPACT_LEVEL,
     )?;
-    if table.sort().in_stretches {
-        stretches::merge(shared, table, &promoted, inputs, &mut writer).await?;
+    if let Some(length) = table.sort().stretch_rows {
+        stretches::merge(shared, table, &promoted, length, inputs, &mut writer).await?;
         return writer.finish();
     }
     let mut merge = Merge::new(shared, table, inputs).await?;

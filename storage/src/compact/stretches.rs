@@ -10,15 +10,15 @@ use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use crate::{
     DataFile, StorageError, Table,
     columns::concat,
-    parquet_file::{FileWriter, ROW_GROUP_ROWS, by_time, times_us},
+    parquet_file::{FileWriter, by_time, times_us},
     promoted::{Promoted, Split, View, Wanted, split},
     read::{FileSource, row_group_times_us},
     shared::Shared,
 };
 
-/// Rows that wait for others of their time. Beyond it the oldest are written whatever may still come: row groups that
-/// overlap cost readers a little, and memory has its bound.
-const MOST_WAITING: usize = 3 * ROW_GROUP_ROWS;
+/// Stretches whose rows wait for others of their time. Beyond it the oldest are written whatever may still come: row
+/// groups that overlap cost readers a little, and memory has its bound.
+const MOST_WAITING: usize = 2;
 
 struct Stretch {
     file: usize,
@@ -26,11 +26,12 @@ struct Stretch {
     first_us: i64,
 }
 
-/// Writes the rows of all inputs.
+/// Writes the rows of all inputs, in stretches of so many.
 pub(super) async fn merge(
     shared: &Shared,
     table: Table,
     promoted: &Arc<Promoted>,
+    length: usize,
     inputs: &[Arc<DataFile>],
     writer: &mut FileWriter,
 ) -> Result<(), StorageError> {
@@ -52,7 +53,7 @@ pub(super) async fn merge(
     for (at, stretch) in stretches.iter().enumerate() {
         let Some((source, footer, view)) = files.get(stretch.file) else { continue };
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer.clone());
-        let rows = builder.with_row_groups(vec![stretch.group]).with_batch_size(ROW_GROUP_ROWS).build()?;
+        let rows = builder.with_row_groups(vec![stretch.group]).with_batch_size(length).build()?;
         let rows: Vec<RecordBatch> = rows.try_collect().await?;
         for rows in rows {
             let Split { rows, partial } = in_form(table, promoted, view, rows)?;
@@ -61,7 +62,7 @@ pub(super) async fn merge(
         }
         // Rows of before the next stretch are complete.
         let complete_us = stretches.get(at + 1).map_or(i64::MAX, |next| next.first_us);
-        write_complete(&mut waiting, complete_us, writer)?;
+        write_complete(&mut waiting, complete_us, length, writer)?;
     }
     Ok(())
 }
@@ -78,11 +79,12 @@ fn in_form(table: Table, promoted: &Promoted, view: &View, rows: RecordBatch) ->
 fn write_complete(
     waiting: &mut Vec<RecordBatch>,
     complete_us: i64,
+    length: usize,
     writer: &mut FileWriter,
 ) -> Result<(), StorageError> {
     let count: usize = waiting.iter().map(RecordBatch::num_rows).sum();
     let is_last = complete_us == i64::MAX;
-    if count == 0 || (count < ROW_GROUP_ROWS && !is_last) {
+    if count == 0 || (count < length && !is_last) {
         return Ok(());
     }
     let rows = by_time(&concat(&std::mem::take(waiting))?)?;
@@ -93,14 +95,13 @@ fn write_complete(
         let is_due = if is_last {
             true
         } else {
-            left >= ROW_GROUP_ROWS && (start + ROW_GROUP_ROWS <= complete || left > MOST_WAITING)
+            left >= length && (start + length <= complete || left > MOST_WAITING * length)
         };
         if !is_due {
             break;
         }
-        let length = left.min(ROW_GROUP_ROWS);
-        writer.write_stretch(&rows.slice(start, length))?;
-        start += length;
+        writer.write_stretch(&rows.slice(start, left.min(length)))?;
+        start += left.min(length);
     }
     if start < count {
         let rest = rows.slice(start, count - start);

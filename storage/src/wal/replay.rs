@@ -1,6 +1,13 @@
+use std::num::NonZero;
+
+use arrow::error::ArrowError;
 use bytes::Bytes;
 
-use super::{QUARANTINE_DIRECTORY, Schemas, WAL_DIRECTORY, frame, segment_path};
+use super::{
+    QUARANTINE_DIRECTORY, Schemas, WAL_DIRECTORY,
+    frame::{self, Frame},
+    segment_path,
+};
 use crate::{
     StorageError,
     commit::Columns,
@@ -96,6 +103,7 @@ fn read_segment(
         return Ok(replayed);
     };
     let mut at = start;
+    let mut frames: Vec<(usize, Frame<'_>)> = Vec::new();
     while let Some(rest) = bytes.get(at..end).filter(|rest| !rest.is_empty()) {
         let Some(frame) = frame::decode_frame(rest) else {
             let next = frame::find_frame(rest);
@@ -114,18 +122,42 @@ fn read_segment(
             at += broken.len();
             continue;
         };
-        match schemas.columns(frame.payload) {
-            Ok(rows) => replayed.commits.push(rows),
+        let length = frame.length;
+        frames.push((at, frame));
+        at += length;
+        replayed.length = at as u64;
+    }
+    for ((at, frame), decoded) in frames.iter().zip(decode(&schemas, &frames)) {
+        match decoded {
+            Ok(columns) => replayed.commits.push(columns),
             Err(error) => {
                 tracing::error!(segment, sequence = frame.sequence, %error, "WAL frame has no readable rows");
-                quarantine(disk, segment, at, rest.get(..frame.length).unwrap_or_default())?;
+                quarantine(disk, segment, *at, bytes.get(*at..*at + frame.length).unwrap_or_default())?;
                 replayed.quarantined_bytes += frame.length as u64;
             }
         }
-        at += frame.length;
-        replayed.length = at as u64;
     }
     Ok(replayed)
+}
+
+/// The rows of each frame, decoded on all processors.
+fn decode(schemas: &Schemas, frames: &[(usize, Frame<'_>)]) -> Vec<Result<Columns, ArrowError>> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = frames.len().div_ceil(threads).max(1);
+    let of_share = |frames: &[(usize, Frame<'_>)]| -> Vec<Result<Columns, ArrowError>> {
+        frames.iter().map(|(_, frame)| schemas.columns(frame.payload)).collect()
+    };
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = frames
+            .chunks(share)
+            .map(|frames| (frames.len(), scope.spawn(move || of_share(frames))))
+            .collect();
+        let lost = || ArrowError::ComputeError("decoding panicked".to_string());
+        let joined = shares
+            .into_iter()
+            .map(|(count, share)| share.join().unwrap_or_else(|_| (0..count).map(|_| Err(lost())).collect()));
+        joined.flatten().collect()
+    })
 }
 
 fn quarantine(disk: &dyn Disk, segment: u64, at: usize, bytes: &[u8]) -> Result<(), StorageError> {
