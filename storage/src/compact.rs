@@ -71,26 +71,10 @@ impl Compactor {
         self.sweep().await
     }
 
-    /// Small files of one day and one size, if there are enough of them: the newest day first.
     fn due_for_merge(&self, table: Table) -> Option<Vec<Arc<DataFile>>> {
         let config = &self.flusher.shared.config;
         let files = self.flusher.shared.state.read().table(table).files.clone();
-        let mut groups: HashMap<(&str, u32), Vec<&Arc<DataFile>>> = HashMap::new();
-        for file in files.iter().filter(|file| file.size_bytes < config.compact_bytes) {
-            let tier = (file.size_bytes / SMALLEST_TIER).max(1).ilog(TIER_FACTOR);
-            groups.entry((file.date().unwrap_or_default(), tier)).or_default().push(file);
-        }
-        let enough = |files: &Vec<&Arc<DataFile>>| files.len() >= config.compact_files.max(2);
-        let (_, mut inputs) =
-            groups.into_iter().filter(|(_, files)| enough(files)).max_by_key(|(key, _)| *key)?;
-        // Neighbours in time, so that the merged file covers a short stretch of it.
-        inputs.sort_by_key(|file| (file.min_time, file.max_time));
-        let mut bytes = 0;
-        let fits = |file: &&Arc<DataFile>| {
-            bytes += file.size_bytes;
-            bytes <= config.compact_bytes.max(2 * file.size_bytes)
-        };
-        Some(inputs.into_iter().take_while(fits).take(MOST_INPUTS).cloned().collect())
+        due_for_merge(&files, config.compact_files, config.compact_bytes)
     }
 
     async fn merge(&mut self, table: Table, inputs: Vec<Arc<DataFile>>) -> Result<(), StorageError> {
@@ -198,6 +182,34 @@ impl Compactor {
         }
         Ok(())
     }
+}
+
+/// Small files of one day and one size, if there are enough of them: the newest day first. Two at least, that fit into
+/// one file.
+fn due_for_merge(files: &[Arc<DataFile>], enough: usize, most_bytes: u64) -> Option<Vec<Arc<DataFile>>> {
+    let mut groups: HashMap<(&str, u32), Vec<&Arc<DataFile>>> = HashMap::new();
+    for file in files.iter().filter(|file| file.size_bytes < most_bytes) {
+        let tier = (file.size_bytes / SMALLEST_TIER).max(1).ilog(TIER_FACTOR);
+        groups.entry((file.date().unwrap_or_default(), tier)).or_default().push(file);
+    }
+    let mut groups: Vec<_> = groups.into_iter().filter(|(_, files)| files.len() >= enough.max(2)).collect();
+    groups.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
+    groups.into_iter().find_map(|(_, mut files)| {
+        // Neighbours in time, so that the merged file covers a short stretch of it.
+        files.sort_by_key(|file| (file.min_time, file.max_time));
+        let mut runs: Vec<(u64, Vec<Arc<DataFile>>)> = Vec::new();
+        for file in files {
+            match runs.last_mut() {
+                Some((bytes, run)) if *bytes + file.size_bytes <= most_bytes && run.len() < MOST_INPUTS => {
+                    *bytes += file.size_bytes;
+                    run.push(file.clone());
+                }
+                _ => runs.push((file.size_bytes, vec![file.clone()])),
+            }
+        }
+        // A file by itself would be written as it is, again and again.
+        runs.into_iter().map(|(_, run)| run).filter(|run| run.len() >= 2).max_by_key(Vec::len)
+    })
 }
 
 #[cfg(test)]

@@ -202,3 +202,42 @@ async fn derived_rows_are_joined_when_files_are_merged_and_a_rebuild_makes_the_s
     let storage = Storage::open(config(dir.path())).await.unwrap();
     assert_eq!(stored_summaries(&storage).await.len(), 65);
 }
+
+/// Merging comes to an end whatever sizes there are, and the newest day has its turn first.
+#[test]
+fn files_are_merged_by_size_until_there_is_nothing_to_merge() {
+    let file = |number: u64, day: u32, size_bytes: u64| {
+        Arc::new(DataFile {
+            path: object_store::path::Path::from(format!("spans/date=2026-11-{day}/{number}.parquet")),
+            size_bytes,
+            rows: 1,
+            min_time: UnixNanos(number as i64),
+            max_time: UnixNanos(number as i64),
+            modified_ms: 0,
+        })
+    };
+    let check = |sizes: &[u64], left: usize| {
+        let mut files: Vec<Arc<DataFile>> =
+            sizes.iter().zip(0..).map(|(size, number)| file(number, 21, *size)).collect();
+        let mut merges = 0;
+        while let Some(inputs) = due_for_merge(&files, 4, 1_000_000) {
+            let bytes: u64 = inputs.iter().map(|file| file.size_bytes).sum();
+            assert!(inputs.len() >= 2 && bytes <= 1_000_000, "{} files of {bytes} bytes", inputs.len());
+            files.retain(|file| !inputs.contains(file));
+            merges += 1;
+            files.push(file(1_000 + merges, 21, bytes));
+            assert!(merges <= sizes.len() as u64, "no end: {sizes:?}");
+        }
+        assert_eq!(files.len(), left, "{sizes:?}");
+    };
+    check(&[100; 3], 3);
+    check(&[100; 4], 1);
+    check(&[100_000; 16], 2);
+    // Nearly full ones, of which no two fit into one.
+    check(&[930_000; 12], 12);
+    check(&[930_000, 60_000, 930_000, 930_000, 930_000, 60_000], 6);
+    check(&[1_200_000; 9], 9);
+    let days: Vec<_> = (0..8).map(|number| file(number, 20 + number as u32 % 2, 500)).collect();
+    let newest = due_for_merge(&days, 4, 1_000_000).unwrap();
+    assert!(newest.iter().all(|file| file.date() == Some("2026-11-21")));
+}
