@@ -9,6 +9,7 @@ use std::{
 
 use parking_lot::RwLock;
 use pharos_model::UnixNanos;
+use pharos_promql::Features;
 use pharos_storage::Storage;
 use tokio::sync::Semaphore;
 
@@ -24,6 +25,8 @@ pub struct EngineConfig {
     pub retention: Option<Duration>,
     /// Told by `/api/v1/status/flags`.
     pub flags: BTreeMap<String, String>,
+    /// Parts of the language beyond the stable ones.
+    pub promql_features: Features,
     pub promql_timeout: Duration,
     pub promql_lookback: Duration,
     /// PromQL queries that run at once; further ones wait for their turn.
@@ -46,6 +49,7 @@ impl Default for EngineConfig {
             scrape_interval: Duration::from_secs(15),
             retention: None,
             flags: BTreeMap::new(),
+            promql_features: Features::default(),
             promql_timeout: Duration::from_secs(120),
             promql_lookback: Duration::from_secs(300),
             promql_concurrency: 20,

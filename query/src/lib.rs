@@ -26,4 +26,7 @@ pub use host::{
     ActiveTarget, Configuration, DroppedTarget, Host, Listener, Received, Scrape, ScrapeTargets, ServerStatus,
 };
 pub use params::{ParamError, Params};
-pub use rules::{AlertingConfig, NotifierCounts, RuleError, RuleSettings, Rules, check_rule_files};
+pub use pharos_promql::Features as PromqlFeatures;
+pub use rules::{
+    AlertingConfig, NotifierCounts, RuleCounts, RuleError, RuleSettings, Rules, check_rule_files,
+};

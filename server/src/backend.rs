@@ -72,7 +72,13 @@ impl Sockets {
         let Sockets { ui, prometheus, otlp_grpc, otlp_http, zipkin, jaeger } = self;
         let addresses =
             [&ui, &prometheus, &otlp_grpc, &otlp_http, &zipkin, &jaeger].map(|l| (l.name, l.address));
-        let process = Process::new(addresses.to_vec(), collector.clone(), engine.rules().clone(), reread);
+        let process = Process::new(
+            addresses.to_vec(),
+            collector.clone(),
+            engine.rules().clone(),
+            reread,
+            config.scrape_yaml.clone(),
+        );
         engine.set_host(process.clone());
         process.apply(&config).await?;
         let rules = engine.rules().clone();
@@ -88,7 +94,9 @@ impl Sockets {
             api::ui_router(engine.clone()).merge(collector.remote_write_router()).merge(web_ui::router());
         let for_prometheus = api::prometheus_router(engine.clone())
             .merge(collector.remote_write_router())
-            .merge(self_metrics::router(storage, collector.clone(), started));
+            // Prometheus takes OTLP under a path of its own.
+            .nest("/api/v1/otlp", collector.otlp_http_router())
+            .merge(self_metrics::router(storage, collector.clone(), backend.rules.clone(), started));
         let scraper = collector.clone();
         let mut tasks = vec![
             ui.serve(for_ui, stop.clone()),
@@ -164,6 +172,7 @@ pub(crate) fn storage_config(config: &Config) -> StorageConfig {
 fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         version: env!("CARGO_PKG_VERSION").to_string(),
+        promql_features: config.promql_features,
         retention: config.retention,
         flags: BTreeMap::from([("storage.path".to_string(), config.data_dir.display().to_string())]),
         ..EngineConfig::default()

@@ -25,6 +25,8 @@ struct Inner {
     rules: Rules,
     reread: Reread,
     loaded: Mutex<Configuration>,
+    /// What the scraper was started with.
+    scrape_yaml: Option<String>,
 }
 
 impl Process {
@@ -33,8 +35,10 @@ impl Process {
         collector: Collector,
         rules: Rules,
         reread: Reread,
+        scrape_yaml: Option<String>,
     ) -> Process {
-        Process(Arc::new(Inner { listeners, collector, rules, reread, loaded: Mutex::default() }))
+        let loaded = Mutex::default();
+        Process(Arc::new(Inner { listeners, collector, rules, reread, loaded, scrape_yaml }))
     }
 
     /// Puts the parts of a configuration in force that may change while Pharos runs: rules and alerting.
@@ -64,6 +68,9 @@ impl Process {
         };
         self.apply(&config).await?;
         tracing::info!("the configuration is read again");
+        if config.scrape_yaml != self.0.scrape_yaml {
+            tracing::warn!("scrape_configs have changed: they are in force from the next start on");
+        }
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     routing::get,
 };
 use pharos_collector::Collector;
+use pharos_query::Rules;
 use pharos_storage::Storage;
 use prometheus_client::{
     collector::Collector as Measure,
@@ -26,12 +27,12 @@ use prometheus_client::{
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(crate) fn router(storage: Storage, collector: Collector, started: Instant) -> Router {
+pub(crate) fn router(storage: Storage, collector: Collector, rules: Rules, started: Instant) -> Router {
     let mut registry = Registry::with_prefix("pharos");
     let build = Family::<[(&str, &str); 1], Gauge>::default();
     build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
     registry.register("build_info", "Version of this Pharos; always 1", build);
-    registry.register_collector(Box::new(Figures { storage, collector, started }));
+    registry.register_collector(Box::new(Figures { storage, collector, rules, started }));
     Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry))
 }
 
@@ -75,6 +76,7 @@ fn plain_text(open_metrics: &str) -> String {
 struct Figures {
     storage: Storage,
     collector: Collector,
+    rules: Rules,
     started: Instant,
 }
 
@@ -102,6 +104,30 @@ impl Measure for Figures {
             "failed_requests",
             "Requests that were refused whole: unreadable, too large, or at a bad time",
             by_protocol(|r| r.failed_requests),
+        )?;
+
+        let rules = self.rules.counts();
+        let by_outcome = |outcomes: Vec<(&'static str, u64)>| {
+            outcomes.into_iter().map(|(outcome, count)| ([("outcome", outcome)], count))
+        };
+        counters(
+            &mut encoder,
+            "rule_evaluations",
+            "Evaluations of recording and alerting rules",
+            by_outcome(vec![
+                ("success", rules.evaluations.saturating_sub(rules.failures)),
+                ("failure", rules.failures),
+            ]),
+        )?;
+        counters(
+            &mut encoder,
+            "alert_notifications",
+            "Alerts that were to be pushed to an Alertmanager",
+            by_outcome(vec![
+                ("sent", rules.alerts.sent),
+                ("failed", rules.alerts.failed),
+                ("dropped", rules.alerts.dropped),
+            ]),
         )?;
 
         let tables = self.storage.stats().tables;

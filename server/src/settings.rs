@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use pharos_model::PromDuration;
-use pharos_query::RuleSettings;
+use pharos_query::{PromqlFeatures, RuleSettings};
 use serde::Deserialize;
 
 use crate::prometheus_config::{self, rule_settings};
@@ -95,6 +95,16 @@ pub(crate) struct Settings {
     #[serde(default, deserialize_with = "deserialize_bytes")]
     head_bytes: Option<u64>,
 
+    /// Experimental parts of PromQL, by Prometheus' names and with commas between them
+    #[arg(
+        long,
+        value_name = "FEATURES",
+        env = "PHAROS_ENABLE_FEATURE",
+        value_delimiter = ',',
+        help_heading = "Rules and alerts"
+    )]
+    enable_feature: Option<Vec<Feature>>,
+
     /// Folder of Istio YAML whose objects are kept by time in the table mesh_config; followed while Pharos runs
     #[arg(long, value_name = "DIR", env = "PHAROS_MESH_CONFIG_DIR", help_heading = "Mesh")]
     mesh_config_dir: Option<PathBuf>,
@@ -118,6 +128,28 @@ pub(crate) struct Settings {
     rule_files: Option<Vec<PathBuf>>,
     #[arg(skip)]
     alerting: Option<serde_json::Value>,
+}
+
+/// A part of PromQL that Prometheus has behind a switch of this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Feature {
+    PromqlExperimentalFunctions,
+    PromqlExtendedRangeSelectors,
+    PromqlBinopFillModifiers,
+    PromqlDelayedNameRemoval,
+    StStorage,
+}
+
+fn promql_features(enabled: &[Feature]) -> PromqlFeatures {
+    let is_on = |feature| enabled.contains(&feature);
+    PromqlFeatures {
+        experimental_functions: is_on(Feature::PromqlExperimentalFunctions),
+        extended_selectors: is_on(Feature::PromqlExtendedRangeSelectors),
+        fill_modifiers: is_on(Feature::PromqlBinopFillModifiers),
+        delayed_name_removal: is_on(Feature::PromqlDelayedNameRemoval),
+        start_timestamps: is_on(Feature::StStorage),
+    }
 }
 
 /// When a write counts as done.
@@ -150,6 +182,7 @@ pub(crate) struct Config {
     pub(crate) rules: RuleSettings,
     /// What `/api/v1/status/config` shows: the parts of the configuration that are Prometheus' own, without secrets.
     pub(crate) prometheus_yaml: String,
+    pub(crate) promql_features: PromqlFeatures,
 }
 
 /// Where each listener is to bind.
@@ -209,6 +242,7 @@ impl Settings {
             rule_files: self.rule_files.or(weaker.rule_files),
             alerting: self.alerting.or(weaker.alerting),
             external_url: self.external_url.or(weaker.external_url),
+            enable_feature: self.enable_feature.or(weaker.enable_feature),
         }
     }
 
@@ -277,6 +311,7 @@ impl Settings {
             scrape_yaml,
             rules,
             prometheus_yaml,
+            promql_features: promql_features(self.enable_feature.as_deref().unwrap_or_default()),
         })
     }
 }
@@ -328,6 +363,7 @@ mod tests {
         for (yaml, words) in [
             ("data_dir: /x\nlisten_u: 127.0.0.1:1", ["listen_u", "line 2"]),
             ("retention: 3 fortnights", ["3 fortnights", "line 1"]),
+            ("enable_feature: [promql-magic]", ["promql-magic", "line 1"]),
             ("head_bytes: lots", ["lots", "line 1"]),
             ("\nlisten_ui: nowhere", ["listen_ui", "line 2"]),
         ] {

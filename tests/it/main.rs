@@ -6,6 +6,7 @@ mod demo_life;
 mod demo_mesh;
 mod dependencies;
 mod foreign_clients;
+mod grafana;
 mod malformed;
 mod prometheus;
 mod remote_read;

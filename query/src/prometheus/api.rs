@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use pharos_promql::Features;
 use serde_json::json;
 
 use super::{
@@ -44,7 +43,10 @@ pub(crate) fn router() -> Router<Engine> {
             "/api/v1/alertmanagers",
             get(async |State(engine): State<Engine>| rules::alertmanagers(&engine)),
         )
-        .route("/api/v1/features", get(async || features::features(promql_features())))
+        .route(
+            "/api/v1/features",
+            get(async |State(engine): State<Engine>| features::features(engine.config().promql_features)),
+        )
         .route("/api/v1/notifications", get(async || success(json!([]), &Notes::default())))
         .merge(admin_router())
         .route("/api/v1/read", post(read))
@@ -80,11 +82,6 @@ pub(crate) fn root_router() -> Router<Engine> {
         .route("/-/healthy", get(async || "Pharos is healthy.\n"))
         .route("/-/ready", get(async || "Pharos is ready.\n"))
         .route("/-/reload", post(reload).put(reload))
-}
-
-/// The parts of the language that are switched on.
-fn promql_features() -> Features {
-    Features::default()
 }
 
 fn params(query: RawQuery, body: &str) -> Params {
@@ -133,12 +130,12 @@ async fn read(State(engine): State<Engine>, body: Bytes) -> Response {
     remote_read::read(&engine, &body).await
 }
 
-async fn format_query(query: RawQuery, body: String) -> ApiResult {
-    parse_query::format(&params(query, &body), promql_features())
+async fn format_query(State(engine): State<Engine>, query: RawQuery, body: String) -> ApiResult {
+    parse_query::format(&params(query, &body), engine.config().promql_features)
 }
 
-async fn parse_query(query: RawQuery, body: String) -> ApiResult {
-    parse_query::parse(&params(query, &body), promql_features())
+async fn parse_query(State(engine): State<Engine>, query: RawQuery, body: String) -> ApiResult {
+    parse_query::parse(&params(query, &body), engine.config().promql_features)
 }
 
 async fn targets(State(engine): State<Engine>, query: RawQuery) -> Response {

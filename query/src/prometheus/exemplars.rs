@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::response::Response;
 use pharos_model::{LabelMatcher, Labels};
-use pharos_promql::{Expr, ExprKind, Selector, format_json_float, parse};
+use pharos_promql::{Expr, ExprKind, Selector, format_json_float, parse_with};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,8 +15,8 @@ use crate::{Engine, params::Params};
 
 pub(crate) async fn exemplars(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
     let range = range(params)?;
-    let expr =
-        parse(params.get("query").unwrap_or("")).map_err(|error| ApiError::of_parameter("query", &error))?;
+    let expr = parse_with(params.get("query").unwrap_or(""), &engine.config().promql_features)
+        .map_err(|error| ApiError::of_parameter("query", &error))?;
     let mut selectors = Vec::new();
     collect_selectors(&expr, &mut selectors);
     let mut found: BTreeMap<Labels, Value> = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use pharos_model::UnixNanos;
-use pharos_promql::{EvalError, Evaluation, Expr, Limits, Query, Value, evaluate, parse};
+use pharos_promql::{EvalError, Evaluation, Expr, Features, Limits, Query, Value, evaluate, parse_with};
 use serde_json::json;
 use tokio::runtime::Handle;
 
@@ -58,7 +58,8 @@ struct Times {
 async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response, ApiError> {
     let began = Instant::now();
     let text = params.get("query").unwrap_or("");
-    let expr = parse(text).map_err(|error| ApiError::of_parameter("query", &error))?;
+    let features = engine.config().promql_features;
+    let expr = parse_with(text, &features).map_err(|error| ApiError::of_parameter("query", &error))?;
     let limit = result_limit(params)?;
     let config = engine.config();
     let timeout = match duration_ms(params, "timeout")? {
@@ -87,6 +88,7 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
         expr,
         times,
         lookback_ms,
+        features,
         max_samples: config.promql_max_samples,
         deadline,
     };
@@ -131,6 +133,7 @@ struct Job {
     expr: Expr,
     times: Times,
     lookback_ms: i64,
+    features: Features,
     max_samples: usize,
     deadline: Instant,
 }
@@ -138,8 +141,11 @@ struct Job {
 impl Job {
     fn evaluate(&self, cancel: &std::sync::atomic::AtomicBool) -> Result<Evaluation, ApiError> {
         let Times { start_ms, end_ms, step_ms } = self.times;
-        let query =
-            Query { lookback_ms: self.lookback_ms, ..Query::range(&self.expr, start_ms, end_ms, step_ms) };
+        let query = Query {
+            lookback_ms: self.lookback_ms,
+            features: self.features,
+            ..Query::range(&self.expr, start_ms, end_ms, step_ms)
+        };
         let limits =
             Limits { max_samples: self.max_samples, deadline: Some(self.deadline), cancel: Some(cancel) };
         evaluate(&query, &self.source, &limits).map_err(|error| match error {

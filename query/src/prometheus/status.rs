@@ -1,11 +1,9 @@
 //! `/api/v1/status/*`: what Kiali, Grafana and promtool ask of the server itself.
 
-use std::collections::BTreeMap;
-
 use axum::response::Response;
 use jiff::Timestamp;
-use pharos_model::{METRIC_NAME, TimeRange, UnixNanos, format_duration_ms};
-use pharos_storage::Table;
+use pharos_model::{UnixNanos, format_duration_ms};
+use pharos_storage::{Cardinality, Count};
 use serde_json::{Value, json};
 
 use super::respond::{ApiError, Notes, success};
@@ -79,43 +77,31 @@ pub(crate) fn wal_replay() -> Response {
 /// Where the cardinality is.
 pub(crate) fn tsdb(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
     let limit = params.limit("limit", 10, 10_000)?;
-    let series = engine.storage().select_series(&[], TimeRange::ALL, usize::MAX)?;
-    let mut by_metric: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut by_pair: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for (_, labels) in &series {
-        for (name, value) in labels.iter() {
-            if name == METRIC_NAME {
-                *by_metric.entry(value).or_default() += 1;
-            }
-            *by_pair.entry((name, value)).or_default() += 1;
-        }
-    }
-    let mut values_of: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut bytes_of: BTreeMap<&str, u64> = BTreeMap::new();
-    for ((name, value), count) in &by_pair {
-        *values_of.entry(name).or_default() += 1;
-        *bytes_of.entry(name).or_default() += value.len() as u64 * count;
-    }
-    let pairs = by_pair.iter().map(|((name, value), count)| (format!("{name}={value}"), *count));
-    let samples = engine.storage().stats().tables.into_iter().find(|stats| stats.table == Table::Samples);
-    let (oldest, newest) = samples.map_or((None, None), |stats| (stats.oldest, stats.newest));
+    let Cardinality {
+        series,
+        label_pairs,
+        series_of_metric,
+        values_of_label,
+        bytes_of_label,
+        series_of_pair,
+        head_times_ms,
+    } = engine.storage().cardinality(limit);
+    let (first_ms, last_ms) = head_times_ms.unwrap_or((0, 0));
     Ok(answer(json!({
         "headStats": {
-            "numSeries": series.len(),
-            "numLabelPairs": by_pair.len(),
+            "numSeries": series,
+            "numLabelPairs": label_pairs,
             "chunkCount": 0,
-            "minTime": oldest.map_or(0, UnixNanos::millis),
-            "maxTime": newest.map_or(0, UnixNanos::millis),
+            "minTime": first_ms,
+            "maxTime": last_ms,
         },
-        "seriesCountByMetricName": top(by_metric.iter().map(|(name, count)| (name.to_string(), *count)), limit),
-        "labelValueCountByLabelName": top(values_of.iter().map(|(name, count)| (name.to_string(), *count)), limit),
-        "memoryInBytesByLabelName": top(bytes_of.iter().map(|(name, bytes)| (name.to_string(), *bytes)), limit),
-        "seriesCountByLabelValuePair": top(pairs, limit),
+        "seriesCountByMetricName": counts(series_of_metric),
+        "labelValueCountByLabelName": counts(values_of_label),
+        "memoryInBytesByLabelName": counts(bytes_of_label),
+        "seriesCountByLabelValuePair": counts(series_of_pair),
     })))
 }
 
-fn top(counts: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<Value> {
-    let mut counts: Vec<(String, u64)> = counts.collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    counts.into_iter().take(limit).map(|(name, value)| json!({ "name": name, "value": value })).collect()
+fn counts(counts: Vec<Count>) -> Vec<Value> {
+    counts.into_iter().map(|Count { name, count }| json!({ "name": name, "value": count })).collect()
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -54,6 +57,20 @@ pub(crate) struct Tools {
     pub(crate) storage: Storage,
     pub(crate) queries: Queries,
     pub(crate) notifier: Notifier,
+    pub(crate) evaluations: Arc<AtomicU64>,
+    pub(crate) failures: Arc<AtomicU64>,
+}
+
+impl Tools {
+    pub(crate) fn new(storage: Storage, queries: Queries) -> Tools {
+        Tools {
+            storage,
+            queries,
+            notifier: Notifier::default(),
+            evaluations: Arc::default(),
+            failures: Arc::default(),
+        }
+    }
 }
 
 impl Group {
@@ -159,7 +176,9 @@ impl Group {
             Ok(outputs) => self.store(rule, outputs, now_ms, &tools.storage).await,
             Err(error) => Err(error),
         };
+        tools.evaluations.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = &stored {
+            tools.failures.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(file = self.spec.file, group = self.spec.name, rule = rule.spec.name, %error, "rule");
         }
         let due = {

@@ -23,7 +23,12 @@ pub(crate) use group::Group;
 pub(crate) use rule::{Rule, RuleState};
 pub(crate) use template::function_names as template_functions;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use pharos_model::{Labels, UnixNanos};
@@ -35,7 +40,6 @@ use tokio_util::sync::CancellationToken;
 use crate::EngineConfig;
 use file::{matching_files, read_groups};
 use group::{Tools, end_series};
-use notify::Notifier;
 use queries::Queries;
 use rule::Shared;
 
@@ -70,6 +74,14 @@ impl Default for RuleSettings {
     }
 }
 
+/// What the rules did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleCounts {
+    pub evaluations: u64,
+    pub failures: u64,
+    pub alerts: NotifierCounts,
+}
+
 /// The rules that run. A handle: clones share everything.
 #[derive(Clone)]
 pub struct Rules(Arc<Inner>);
@@ -92,7 +104,7 @@ struct Running {
 impl Rules {
     pub(crate) fn new(storage: Storage, config: &EngineConfig) -> Rules {
         let queries = Queries::new(storage.clone(), config);
-        let tools = Tools { storage, queries, notifier: Notifier::default() };
+        let tools = Tools::new(storage, queries);
         Rules(Arc::new(Inner { tools, groups: RwLock::default(), running: Mutex::default() }))
     }
 
@@ -133,9 +145,14 @@ impl Rules {
         }
     }
 
-    /// What became of the alerts that were to be pushed.
-    pub fn notifier_counts(&self) -> NotifierCounts {
-        self.0.tools.notifier.counts()
+    /// What was evaluated and pushed since the start.
+    pub fn counts(&self) -> RuleCounts {
+        let Tools { evaluations, failures, notifier, .. } = &self.0.tools;
+        RuleCounts {
+            evaluations: evaluations.load(Ordering::Relaxed),
+            failures: failures.load(Ordering::Relaxed),
+            alerts: notifier.counts(),
+        }
     }
 
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
@@ -172,10 +189,11 @@ impl Rules {
     }
 }
 
-/// Reads all files of a configuration; returns the rules in them or all that is wrong.
+/// Reads all files; returns how many rules are in them, or all that is wrong. Experimental parts of PromQL count as
+/// good: whether they are switched on is the server's business.
 pub fn check_rule_files(files: &[PathBuf]) -> Result<usize, Vec<RuleError>> {
     let settings = RuleSettings { files: files.to_vec(), ..RuleSettings::default() };
-    let groups = load(&settings, &Features::default())?;
+    let groups = load(&settings, &Features::ALL)?;
     Ok(groups.iter().map(|group| group.rules.len()).sum())
 }
 

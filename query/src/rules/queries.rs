@@ -29,7 +29,7 @@ impl Queries {
     pub(crate) fn new(storage: Storage, config: &EngineConfig) -> Queries {
         Queries {
             storage,
-            features: Features::default(),
+            features: config.promql_features,
             lookback_ms: i64::try_from(config.promql_lookback.as_millis()).unwrap_or(i64::MAX),
             max_samples: config.promql_max_samples,
             max_series: config.promql_max_series,

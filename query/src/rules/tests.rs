@@ -18,7 +18,6 @@ use super::{
     alert::AlertState,
     file::{GroupSpec, parse_groups},
     group::{Group, Tools},
-    notify::Notifier,
     queries::Queries,
     rule::Shared,
     *,
@@ -117,7 +116,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let storage = Storage::open(StorageConfig::new(folder.path())).await.expect("opens");
         let queries = Queries::new(storage.clone(), &EngineConfig::default());
-        let tools = Tools { storage, queries, notifier: Notifier::default() };
+        let tools = Tools::new(storage, queries);
         let zero_ms = (UnixNanos::now().millis() / 3_600_000 - 24) * 3_600_000;
         World { _folder: folder, tools, zero_ms }
     }

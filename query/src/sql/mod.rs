@@ -96,6 +96,7 @@ impl SqlEngine {
             timeout: config.sql_timeout,
             max_rows: config.sql_max_rows,
             promql: PromqlLimits {
+                features: config.promql_features,
                 lookback_ms: i64::try_from(config.promql_lookback.as_millis()).unwrap_or(i64::MAX),
                 max_samples: config.promql_max_samples,
                 max_series: config.promql_max_series,

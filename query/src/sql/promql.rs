@@ -31,9 +31,10 @@ pub(super) struct PromqlFunction {
     pub(super) limits: PromqlLimits,
 }
 
-/// What one query may take.
+/// What one query may say and take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PromqlLimits {
+    pub(super) features: Features,
     pub(super) lookback_ms: i64,
     pub(super) max_samples: usize,
     pub(super) max_series: usize,
@@ -131,9 +132,8 @@ impl PromqlFunction {
     }
 
     fn evaluate(&self, text: &str, (start_ms, end_ms, step_ms): (i64, i64, i64)) -> Result<Value> {
-        let features = Features::default();
+        let PromqlLimits { features, lookback_ms, max_samples, max_series, timeout } = self.limits;
         let expr = parse_with(text, &features).map_err(|error| plan(&format!("promql: {error}")))?;
-        let PromqlLimits { lookback_ms, max_samples, max_series, timeout } = self.limits;
         let source =
             StorageSource::new(self.storage.clone(), self.runtime.clone(), max_series, self.cancel.clone());
         let query = Query { lookback_ms, features, ..Query::range(&expr, start_ms, end_ms, step_ms) };

@@ -375,3 +375,22 @@ async fn label_names_outside_of_ascii_are_found_and_federated() {
         )
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn experimental_parts_of_the_language_have_a_switch() {
+    let off = Bench::new().await;
+    let config =
+        crate::EngineConfig { promql_features: crate::PromqlFeatures::ALL, ..crate::EngineConfig::default() };
+    let on = Bench::with_config(config).await;
+    for query in ["limitk(1, vector(1))", "mad_over_time(up[5m])"] {
+        for path in ["query", "parse_query", "format_query", "query_exemplars"] {
+            let uri = format!("/api/v1/{path}?{}", query_string([("query", query)]));
+            assert_eq!(off.get(&uri).await.0, 400, "{uri}");
+            assert_eq!(on.get(&uri).await.0, 200, "{uri}");
+        }
+    }
+    let features = on.get("/api/v1/features").await.1["data"].clone();
+    assert_eq!(features["promql_functions"]["mad_over_time"], true);
+    let features = off.get("/api/v1/features").await.1["data"].clone();
+    assert_eq!(features["promql_functions"]["mad_over_time"], false);
+}
