@@ -49,7 +49,7 @@ pub struct HistogramSample {
 }
 
 /// Takes one series; breaks off when the query has failed or been cancelled.
-pub type SeriesVisitor<'v> = dyn FnMut(&Arc<Labels>, Samples<'_>) -> ControlFlow<()> + 'v;
+pub type SeriesVisitor<'v> = dyn FnMut(&Labels, Samples<'_>) -> ControlFlow<()> + 'v;
 
 /// A store that answers selectors.
 ///
@@ -68,7 +68,7 @@ pub struct SourceError(pub String);
 /// A source in memory: for tests, and for evaluating over results at hand.
 #[derive(Debug, Clone, Default)]
 pub struct MemorySource {
-    series: BTreeMap<Labels, (Arc<Labels>, MemorySeries)>,
+    series: BTreeMap<Labels, MemorySeries>,
 }
 
 /// The columns of one series in a [`MemorySource`].
@@ -88,13 +88,12 @@ impl MemorySource {
 
     /// Puts a series in; one of the same labels is replaced.
     pub fn insert(&mut self, labels: Labels, series: MemorySeries) {
-        self.series.insert(labels.clone(), (Arc::new(labels), series));
+        self.series.insert(labels, series);
     }
 
     /// Adds float samples, which must be newer than those that are there, to a series.
     pub fn push(&mut self, labels: &Labels, samples: impl IntoIterator<Item = Sample>) {
-        let entry = || (Arc::new(labels.clone()), MemorySeries::default());
-        let (_, series) = self.series.entry(labels.clone()).or_insert_with(entry);
+        let series = self.series.entry(labels.clone()).or_default();
         for sample in samples {
             series.times_ms.push(sample.time_ms);
             series.values.push(sample.value);
@@ -104,7 +103,7 @@ impl MemorySource {
 
 impl SeriesSource for MemorySource {
     fn select(&self, request: &SelectRequest<'_>, visit: &mut SeriesVisitor<'_>) -> Result<(), SourceError> {
-        for (labels, series) in self.series.values() {
+        for (labels, series) in &self.series {
             if !request.matchers.iter().all(|matcher| matcher.matches_labels(labels)) {
                 continue;
             }

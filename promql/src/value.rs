@@ -25,7 +25,7 @@ pub enum Value {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstantSample {
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     pub time_ms: i64,
     pub value: SampleValue,
 }
@@ -39,7 +39,7 @@ pub enum SampleValue {
 /// A series of a matrix: floats and histograms by time in milliseconds, each rising.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RangeSeries {
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     pub floats: Vec<(i64, f64)>,
     pub histograms: Vec<(i64, Arc<Histogram>)>,
 }

@@ -50,7 +50,7 @@ impl Evaluator<'_> {
         self.stream(&aggregate.operand, frame, &mut |metric, row| {
             let group = groups.group(metric);
             if folds.len() <= group {
-                // An accumulator is as large as two samples.
+                // What is known of a group at a step is as large as two samples.
                 self.hold(steps.saturating_mul(2))?;
                 folds.push(Fold::new(aggregate.op, steps));
             }
@@ -79,11 +79,14 @@ impl Evaluator<'_> {
     fn add_histograms(&self, fold: &mut Fold, metric: &Metric, row: &Row, at: Position) {
         for step in 0..row.steps() {
             let Some(histogram) = row.histogram(step) else { continue };
-            let Some(slot) = fold.floats.get_mut(step) else { continue };
             match fold.op {
-                AggregateOp::Count | AggregateOp::Group => slot.count += 1.0,
+                AggregateOp::Count | AggregateOp::Group => {
+                    if let Some(count) = fold.counts.get_mut(step) {
+                        *count += 1;
+                    }
+                }
                 AggregateOp::Sum | AggregateOp::Avg => {
-                    let steps = fold.floats.len();
+                    let steps = fold.counts.len();
                     let all = fold.histograms.get_or_insert_with(|| vec![HistogramFold::default(); steps]);
                     let Some(part) = all.get_mut(step) else { continue };
                     part.reset |= histogram.reset_hint == ResetHint::Reset;
@@ -116,10 +119,10 @@ impl Evaluator<'_> {
     }
 
     fn finish_fold(&self, fold: &Fold, row: &mut Row, at: Position) {
-        for (step, accumulator) in fold.floats.iter().enumerate() {
+        for step in 0..fold.counts.len() {
             let histogram =
                 fold.histograms.as_ref().and_then(|all| all.get(step)).filter(|part| part.total.is_some());
-            let float = (accumulator.count != 0.0).then(|| accumulator.finish(fold.op));
+            let float = fold.float(step);
             match (float, histogram) {
                 (Some(_), Some(_)) => self.note(&Note::MixedFloatsHistogramsInAggregation, at),
                 (Some(value), None) => row.set(step, Cell::Float(value)),
@@ -237,20 +240,15 @@ pub(super) fn min(values: &[f64]) -> Option<f64> {
     values.iter().copied().filter(|value| !value.is_nan()).reduce(f64::min)
 }
 
-/// A group on its way.
+/// A group on its way, step by step. What `a` and `b` are depends on the operation.
 struct Fold {
     op: AggregateOp,
-    floats: Vec<Accumulator>,
+    a: Vec<f64>,
+    b: Vec<f64>,
+    /// Values so far. Of a mean that goes step by step since its sum would overflow, they are negative.
+    counts: Vec<i32>,
     histograms: Option<Vec<HistogramFold>>,
     drop_name: bool,
-}
-
-/// What is known of a group at one step. What `a` and `b` are depends on the operation.
-#[derive(Debug, Clone, Copy, Default)]
-struct Accumulator {
-    a: f64,
-    b: f64,
-    count: f64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -263,76 +261,101 @@ struct HistogramFold {
 
 impl Fold {
     fn new(op: AggregateOp, steps: usize) -> Fold {
-        Fold { op, floats: vec![Accumulator::default(); steps], histograms: None, drop_name: false }
+        let a = vec![0.0; if matches!(op, AggregateOp::Count | AggregateOp::Group) { 0 } else { steps }];
+        let b = vec![0.0; if matches!(op, AggregateOp::Min | AggregateOp::Max) { 0 } else { a.len() }];
+        Fold { op, a, b, counts: vec![0; steps], histograms: None, drop_name: false }
     }
 
     /// The operation is looked at once per row, not once per value.
     fn add_floats(&mut self, values: &[f64]) {
         match self.op {
-            AggregateOp::Sum => self.each(values, |slot, value| {
-                let mut sum = KahanSum { sum: slot.a, lost: slot.b };
-                sum.add(value);
-                (slot.a, slot.b) = (sum.sum, sum.lost);
-                slot.count += 1.0;
-            }),
-            AggregateOp::Avg => self.each(values, |slot, value| {
-                let mean = if slot.count == 0.0 {
+            AggregateOp::Sum => self.add_to_sums(values),
+            AggregateOp::Avg => self.each(values, |a, b, count, value| {
+                let mean = if *count == 0 {
                     Mean::new(value)
                 } else {
-                    let mut mean = Mean::from_parts(slot.a, slot.b, slot.count);
+                    let mut mean = Mean::from_parts(*a, *b, f64::from(*count));
                     mean.add(value);
                     mean
                 };
-                (slot.a, slot.b, slot.count) = mean.into_parts();
+                let parts = mean.into_parts();
+                (*a, *b, *count) = (parts.0, parts.1, parts.2 as i32);
             }),
-            AggregateOp::Min => self.each(values, |slot, value| {
-                if slot.count == 0.0 || slot.a > value || slot.a.is_nan() {
-                    slot.a = value;
+            AggregateOp::Min => self.each_extreme(values, |known, value| known > value),
+            AggregateOp::Max => self.each_extreme(values, |known, value| known < value),
+            AggregateOp::Stddev | AggregateOp::Stdvar => {
+                self.each(values, |mean, deviations, count, value| {
+                    // Welford: `b` is the sum of squared deviations from the mean.
+                    *count += 1;
+                    if *count == 1 {
+                        *mean = value;
+                        *deviations = if value.is_finite() { 0.0 } else { f64::NAN };
+                        return;
+                    }
+                    let delta = value - *mean;
+                    *mean += delta / f64::from(*count);
+                    *deviations += delta * (value - *mean);
+                })
+            }
+            _ => {
+                for (count, value) in self.counts.iter_mut().zip(values) {
+                    *count += i32::from(!is_absent(*value));
                 }
-                slot.count += 1.0;
-            }),
-            AggregateOp::Max => self.each(values, |slot, value| {
-                if slot.count == 0.0 || slot.a < value || slot.a.is_nan() {
-                    slot.a = value;
-                }
-                slot.count += 1.0;
-            }),
-            AggregateOp::Stddev | AggregateOp::Stdvar => self.each(values, |slot, value| {
-                // Welford: `a` is the mean, `b` the sum of squared deviations.
-                slot.count += 1.0;
-                if slot.count == 1.0 {
-                    slot.a = value;
-                    slot.b = if value.is_finite() { 0.0 } else { f64::NAN };
-                    return;
-                }
-                let delta = value - slot.a;
-                slot.a += delta / slot.count;
-                slot.b += delta * (value - slot.a);
-            }),
-            _ => self.each(values, |slot, _| slot.count += 1.0),
+            }
+        }
+    }
+
+    /// [`KahanSum::add`] for a whole row, without a branch: the part that a sum loses comes out the same whichever
+    /// of the two is larger, and of an infinite sum nobody looks at it.
+    fn add_to_sums(&mut self, values: &[f64]) {
+        for (((sum, lost), count), value) in
+            self.a.iter_mut().zip(&mut self.b).zip(&mut self.counts).zip(values)
+        {
+            let is_present = !is_absent(*value);
+            let value = if is_present { *value } else { 0.0 };
+            let total = *sum + value;
+            let added = total - *sum;
+            *lost += (*sum - (total - added)) + (value - added);
+            *sum = total;
+            *count += i32::from(is_present);
         }
     }
 
     #[inline]
-    fn each(&mut self, values: &[f64], mut add: impl FnMut(&mut Accumulator, f64)) {
-        for (slot, value) in self.floats.iter_mut().zip(values) {
+    fn each(&mut self, values: &[f64], mut add: impl FnMut(&mut f64, &mut f64, &mut i32, f64)) {
+        let slots = self.a.iter_mut().zip(&mut self.b).zip(&mut self.counts);
+        for (((a, b), count), value) in slots.zip(values) {
             if !is_absent(*value) {
-                add(slot, *value);
+                add(a, b, count, *value);
             }
         }
     }
-}
 
-impl Accumulator {
-    fn finish(&self, op: AggregateOp) -> f64 {
-        match op {
-            AggregateOp::Sum => KahanSum { sum: self.a, lost: self.b }.total(),
-            AggregateOp::Avg => Mean::from_parts(self.a, self.b, self.count).value(),
-            AggregateOp::Count => self.count,
-            AggregateOp::Group => 1.0,
-            AggregateOp::Stdvar => self.b / self.count,
-            AggregateOp::Stddev => (self.b / self.count).sqrt(),
-            _ => self.a,
+    #[inline]
+    fn each_extreme(&mut self, values: &[f64], gives_way: impl Fn(f64, f64) -> bool) {
+        for ((known, count), value) in self.a.iter_mut().zip(&mut self.counts).zip(values) {
+            if !is_absent(*value) {
+                if *count == 0 || gives_way(*known, *value) || known.is_nan() {
+                    *known = *value;
+                }
+                *count += 1;
+            }
         }
+    }
+
+    /// The value at a step, if there was any.
+    fn float(&self, step: usize) -> Option<f64> {
+        let count = *self.counts.get(step).filter(|count| **count != 0)?;
+        let part = |parts: &[f64]| parts.get(step).copied().unwrap_or_default();
+        let (a, b) = (part(&self.a), part(&self.b));
+        Some(match self.op {
+            AggregateOp::Sum => KahanSum { sum: a, lost: b }.total(),
+            AggregateOp::Avg => Mean::from_parts(a, b, f64::from(count)).value(),
+            AggregateOp::Count => f64::from(count),
+            AggregateOp::Group => 1.0,
+            AggregateOp::Stdvar => b / f64::from(count),
+            AggregateOp::Stddev => (b / f64::from(count)).sqrt(),
+            _ => a,
+        })
     }
 }

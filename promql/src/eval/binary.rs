@@ -1,7 +1,6 @@
 //! Operators between vectors and scalars, and between vectors one to one, many to one and one to many.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use pharos_model::Labels;
 
@@ -121,7 +120,7 @@ struct Join<'j> {
     many_of: Vec<Vec<usize>>,
     one_of: Vec<Vec<usize>>,
     /// The steps at which a group has its result, one to one; at which a result's labels are taken, else.
-    taken: HashMap<(usize, Option<Arc<Labels>>), Vec<bool>>,
+    taken: HashMap<(usize, Option<Labels>), Vec<bool>>,
     out: Vec<Series>,
 }
 

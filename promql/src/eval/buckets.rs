@@ -108,7 +108,7 @@ impl Evaluator<'_> {
                     }
                 }
                 for (q, row) in steps_of {
-                    let mut labels = self.seen_labels(&distribution.metric.nameless()).as_ref().clone();
+                    let mut labels = self.seen_labels(&distribution.metric.nameless());
                     labels.set(label, open_metrics_float(q));
                     out.push(super::Series {
                         metric: Metric { drop_name: true, ..Metric::new(labels) },
@@ -212,7 +212,7 @@ impl Evaluator<'_> {
             held += row.size();
             self.hold(row.size())?;
             let row = std::mem::take(row);
-            let mut labels = self.seen_labels(metric).as_ref().clone();
+            let mut labels = self.seen_labels(metric);
             let le = labels.get("le").to_owned();
             let mut place = |labels: Labels| -> usize {
                 *index.entry(labels).or_insert_with_key(|labels| {

@@ -17,7 +17,11 @@ impl Evaluator<'_> {
         }
         let floats =
             values.into_iter().enumerate().map(|(step, value)| (frame.time_ms(step), value)).collect();
-        Ok(Value::Matrix(vec![RangeSeries { labels: Arc::default(), floats, histograms: Vec::new() }]))
+        Ok(Value::Matrix(vec![RangeSeries {
+            labels: pharos_model::Labels::empty(),
+            floats,
+            histograms: Vec::new(),
+        }]))
     }
 
     pub(super) fn finish_vector(&self, all: Vec<Series>) -> Result<Value> {
@@ -50,14 +54,14 @@ impl Evaluator<'_> {
         let mut any_changed = false;
         for series in &mut all {
             let labels = visible_labels(&series.metric);
-            any_changed |= !Arc::ptr_eq(&labels, &series.metric.labels);
+            any_changed |= labels != series.metric.labels;
             series.metric = Metric { labels, drop_name: false };
         }
         // As long as names go at once, what they told apart has been looked at where they went.
         if !any_changed || self.drops_names_at_once() {
             return Ok(all);
         }
-        self.joined(all, |metric| Arc::clone(&metric.labels))
+        self.joined(all, |metric| metric.labels.clone())
     }
 
     pub(super) fn finish_range_vector(&self, expr: &Expr) -> Result<Value> {
@@ -67,7 +71,7 @@ impl Evaluator<'_> {
                 let samples = &window.samples;
                 self.hold(samples.times_ms.len() + samples.histograms.len())?;
                 matrix.push(RangeSeries {
-                    labels: Arc::clone(&metric.labels),
+                    labels: metric.labels.clone(),
                     floats: samples.times_ms.iter().copied().zip(samples.values.iter().copied()).collect(),
                     histograms: samples
                         .histograms

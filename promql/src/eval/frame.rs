@@ -32,7 +32,7 @@ impl Frame {
 /// A series' identity on its way through a query.
 #[derive(Debug, Clone)]
 pub(crate) struct Metric {
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// The metric name no longer holds for the values. It is taken off when it is next looked at, or, with
     /// delayed name removal, at the end of the query.
     pub drop_name: bool,
@@ -40,11 +40,11 @@ pub(crate) struct Metric {
 
 impl Metric {
     pub(crate) fn new(labels: Labels) -> Metric {
-        Metric { labels: Arc::new(labels), drop_name: false }
+        Metric { labels, drop_name: false }
     }
 
     pub(crate) fn nameless(&self) -> Metric {
-        Metric { labels: Arc::clone(&self.labels), drop_name: true }
+        Metric { labels: self.labels.clone(), drop_name: true }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Series that belong together by some of their labels.
 
-use std::cmp::Ordering;
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
-use hashbrown::HashTable;
-use pharos_model::{Labels, METRIC_NAME};
-use xxhash_rust::xxh3::xxh3_64;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use pharos_model::{Labels, METRIC_NAME, Shape, Symbol};
 
 use super::Evaluator;
 use super::frame::{Metric, is_metadata};
@@ -28,68 +28,101 @@ impl LabelChoice {
         LabelChoice { names, named_only, drop_at_once: evaluator.drops_names_at_once() }
     }
 
-    /// Calls `visit` with the pairs that count, sorted by name.
-    fn each_pair<'m>(&self, metric: &'m Metric, mut visit: impl FnMut(&'m str, &'m str)) {
-        let hidden = metric.drop_name && self.drop_at_once;
-        let mut names = self.names.iter().map(String::as_str).peekable();
-        for (name, value) in metric.labels.iter() {
-            let named = loop {
-                match names.peek().map(|wanted| (*wanted).cmp(name)) {
-                    Some(Ordering::Less) => _ = names.next(),
-                    order => break order == Some(Ordering::Equal),
-                }
-            };
-            if self.named_only && names.peek().is_none() {
-                return;
-            }
-            let counts = if self.named_only { named } else { !named && name != METRIC_NAME };
-            if counts && !(hidden && is_metadata(name)) {
-                visit(name, value);
-            }
-        }
+    fn hides_metadata(&self, metric: &Metric) -> bool {
+        metric.drop_name && self.drop_at_once
+    }
+
+    fn counts(&self, name: &str, hides_metadata: bool) -> bool {
+        let named = self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok();
+        let counts = if self.named_only { named } else { !named && name != METRIC_NAME };
+        counts && !(hides_metadata && is_metadata(name))
     }
 
     pub(super) fn labels(&self, metric: &Metric) -> Labels {
-        let mut pairs = Vec::with_capacity(self.names.len());
-        self.each_pair(metric, |name, value| pairs.push((name, value)));
-        Labels::from_pairs(pairs)
-    }
-
-    /// Writes what tells groups apart. 0xff, which is in no text, ends each part.
-    fn write_key(&self, metric: &Metric, key: &mut Vec<u8>) {
-        key.clear();
-        self.each_pair(metric, |name, value| {
-            for part in [name, value] {
-                key.extend_from_slice(part.as_bytes());
-                key.push(0xff);
-            }
-        });
+        let hides_metadata = self.hides_metadata(metric);
+        metric.labels.filter(|name| self.counts(name, hides_metadata))
     }
 }
 
 /// Numbers groups of series in the order in which they are first seen.
+///
+/// What tells groups apart is where the symbols of names and values lie: no text is looked at. A group holds a
+/// member, and so the symbols.
 pub(super) struct Groups {
     choice: LabelChoice,
+    hasher: DefaultHashBuilder,
     table: HashTable<usize>,
     groups: Vec<Group>,
+    plans: HashMap<(Shape, bool), Arc<Plan>>,
+    /// The one that was used last: most series have the same labels.
+    plan: Option<Arc<Plan>>,
     /// The key of the series at hand.
-    key: Vec<u8>,
+    key: Vec<usize>,
+}
+
+/// Where the labels that count are in label sets of one shape.
+struct Plan {
+    shape: Shape,
+    hides_metadata: bool,
+    places: Vec<usize>,
+    /// The beginning of the key.
+    names: Vec<usize>,
 }
 
 struct Group {
     hash: u64,
-    key: Box<[u8]>,
+    key: Box<[usize]>,
     /// A member, which stands for the labels that all of them share.
     member: Metric,
 }
 
 impl Groups {
     pub(super) fn new(choice: LabelChoice) -> Groups {
-        Groups { choice, table: HashTable::new(), groups: Vec::new(), key: Vec::new() }
+        Groups {
+            choice,
+            hasher: DefaultHashBuilder::default(),
+            table: HashTable::new(),
+            groups: Vec::new(),
+            plans: HashMap::new(),
+            plan: None,
+            key: Vec::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.groups.len()
+    }
+
+    fn plan(&mut self, metric: &Metric) -> Arc<Plan> {
+        let hides_metadata = self.choice.hides_metadata(metric);
+        let shape = metric.labels.shape();
+        if let Some(plan) = &self.plan
+            && plan.shape == *shape
+            && plan.hides_metadata == hides_metadata
+        {
+            return Arc::clone(plan);
+        }
+        let choice = &self.choice;
+        let plan = self.plans.entry((shape.clone(), hides_metadata)).or_insert_with(|| {
+            let names = shape.names().iter().enumerate();
+            let (places, names) = names
+                .filter(|(_, name)| choice.counts(name, hides_metadata))
+                .map(|(place, name)| (place, name.address()))
+                .unzip();
+            Arc::new(Plan { shape: shape.clone(), hides_metadata, places, names })
+        });
+        self.plan = Some(Arc::clone(plan));
+        Arc::clone(plan)
+    }
+
+    /// Makes the key of a series: the names that count, then their values. Gives its hash.
+    fn make_key(&mut self, metric: &Metric) -> u64 {
+        let plan = self.plan(metric);
+        let values = metric.labels.values();
+        self.key.clear();
+        self.key.extend_from_slice(&plan.names);
+        self.key.extend(plan.places.iter().filter_map(|place| values.get(*place)).map(Symbol::address));
+        self.hasher.hash_one(self.key.as_slice())
     }
 
     fn find(&self, hash: u64) -> Option<usize> {
@@ -99,14 +132,13 @@ impl Groups {
 
     /// The group of a series, if any series of it has been seen.
     pub(super) fn get(&mut self, metric: &Metric) -> Option<usize> {
-        self.choice.write_key(metric, &mut self.key);
-        self.find(xxh3_64(&self.key))
+        let hash = self.make_key(metric);
+        self.find(hash)
     }
 
     /// The group of a series, a new one if need be.
     pub(super) fn group(&mut self, metric: &Metric) -> usize {
-        self.choice.write_key(metric, &mut self.key);
-        let hash = xxh3_64(&self.key);
+        let hash = self.make_key(metric);
         if let Some(group) = self.find(hash) {
             return group;
         }

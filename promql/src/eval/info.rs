@@ -68,7 +68,7 @@ impl Evaluator<'_> {
             }
             self.enrich(&series, &infos, &data_matchers, &mut out)?;
         }
-        let joined = self.joined(out, |metric| std::sync::Arc::clone(&metric.labels))?;
+        let joined = self.joined(out, |metric| metric.labels.clone())?;
         for Series { metric, mut row } in joined {
             sink(&metric, &mut row)?;
         }
@@ -114,7 +114,7 @@ impl Evaluator<'_> {
                     "this should be an info metric, with float samples: {shown}"
                 )));
             }
-            all.push(InfoSeries { labels: metric.labels.as_ref().clone(), times: std::mem::take(row) });
+            all.push(InfoSeries { labels: metric.labels.clone(), times: std::mem::take(row) });
             Ok(())
         })?;
         Ok(all)
@@ -188,7 +188,7 @@ impl Evaluator<'_> {
             row.set(step, series.row.get(step));
         }
         for (added, row) in by_labels {
-            let mut labels = series.metric.labels.as_ref().clone();
+            let mut labels = series.metric.labels.clone();
             for (label, value) in added.iter() {
                 labels.set(label, value);
             }

@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -41,11 +40,8 @@ impl NameCheck {
 }
 
 /// The labels with the name taken off where it no longer holds.
-pub(super) fn visible_labels(metric: &Metric) -> Arc<Labels> {
-    if !metric.drop_name || !metric.labels.iter().any(|(name, _)| is_metadata(name)) {
-        return Arc::clone(&metric.labels);
-    }
-    Arc::new(Labels::from_pairs(metric.labels.iter().filter(|(name, _)| !is_metadata(name))))
+pub(super) fn visible_labels(metric: &Metric) -> Labels {
+    if metric.drop_name { metric.labels.filter(|name| !is_metadata(name)) } else { metric.labels.clone() }
 }
 
 impl Evaluator<'_> {
@@ -60,8 +56,8 @@ impl Evaluator<'_> {
     }
 
     /// The labels as an operation sees them.
-    pub(super) fn seen_labels(&self, metric: &Metric) -> Arc<Labels> {
-        if self.drops_names_at_once() { visible_labels(metric) } else { Arc::clone(&metric.labels) }
+    pub(super) fn seen_labels(&self, metric: &Metric) -> Labels {
+        if self.drops_names_at_once() { visible_labels(metric) } else { metric.labels.clone() }
     }
 
     /// Hands on series of which some may have the same labels: those without a sample at the same step are
@@ -79,9 +75,9 @@ impl Evaluator<'_> {
     pub(super) fn joined(
         &self,
         series: Vec<Series>,
-        identity: impl Fn(&Metric) -> Arc<Labels>,
+        identity: impl Fn(&Metric) -> Labels,
     ) -> Result<Vec<Series>> {
-        let mut first_of: HashTable<(Arc<Labels>, usize)> = HashTable::with_capacity(series.len());
+        let mut first_of: HashTable<(Labels, usize)> = HashTable::with_capacity(series.len());
         let mut out: Vec<Series> = Vec::with_capacity(series.len());
         for Series { metric, row } in series {
             let labels = identity(&metric);
@@ -162,7 +158,7 @@ impl Evaluator<'_> {
     ) -> Result<()> {
         let mut all = self.vector(operand, frame)?;
         for series in &mut all {
-            let mut labels = self.seen_labels(&series.metric).as_ref().clone();
+            let mut labels = self.seen_labels(&series.metric);
             let Some(value) = value(&labels) else { continue };
             labels.set(target, value);
             // A metric that is given a name keeps it.

@@ -347,7 +347,7 @@ impl Evaluator<'_> {
         let mut outcome = Ok(());
         self.source.select(request, &mut |labels, samples| {
             let samples = samples.between(request.after_ms, request.until_ms);
-            let metric = Metric { labels: std::sync::Arc::clone(labels), drop_name: false };
+            let metric = Metric { labels: labels.clone(), drop_name: false };
             self.count_read(samples.times_ms.len() + samples.histograms.len());
             outcome = self.check_alive().and_then(|()| {
                 if !self.find_resets.get() || samples.histograms.is_empty() {

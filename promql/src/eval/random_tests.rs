@@ -197,9 +197,9 @@ fn at_step(value: &Value, time_ms: i64) -> Option<BTreeMap<Labels, String>> {
         SampleValue::Histogram(value) => value.to_string(),
     };
     match value {
-        Value::Vector(samples) => Some(
-            samples.iter().map(|sample| (sample.labels.as_ref().clone(), shown(&sample.value))).collect(),
-        ),
+        Value::Vector(samples) => {
+            Some(samples.iter().map(|sample| (sample.labels.clone(), shown(&sample.value))).collect())
+        }
         Value::Matrix(all) => Some(
             all.iter()
                 .filter_map(|series| {
@@ -210,7 +210,7 @@ fn at_step(value: &Value, time_ms: i64) -> Option<BTreeMap<Labels, String>> {
                         .map(|(_, value)| SampleValue::Float(*value));
                     let histogram = series.histograms.iter().find(|(at, _)| *at == time_ms);
                     let histogram = histogram.map(|(_, value)| SampleValue::Histogram(Arc::clone(value)));
-                    Some((series.labels.as_ref().clone(), shown(&float.or(histogram)?)))
+                    Some((series.labels.clone(), shown(&float.or(histogram)?)))
                 })
                 .collect(),
         ),

@@ -199,7 +199,8 @@ impl Evaluator<'_> {
                     if !self.query.features.start_timestamps {
                         samples.starts_ms = &[];
                     }
-                    let stale = samples.values.iter().any(|value| is_stale(*value))
+                    // Without an early end the compiler looks at several at once.
+                    let stale = samples.values.iter().fold(false, |found, value| found | is_stale(*value))
                         || samples.histograms.iter().any(|sample| sample.value.is_stale());
                     if !stale {
                         return visit(metric, &samples, &windows);

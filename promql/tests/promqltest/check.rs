@@ -122,10 +122,10 @@ fn vector(eval: &Eval, found: &[InstantSample]) -> Result<(), String> {
         .collect();
     let mut seen = BTreeSet::new();
     for (at, sample) in found.iter().enumerate() {
-        let Some((place, point)) = expected.get(sample.labels.as_ref()) else {
+        let Some((place, point)) = expected.get(&sample.labels) else {
             return Err(format!("unexpected {:?}; got {}", sample.labels, shown()));
         };
-        if !seen.insert(sample.labels.as_ref()) {
+        if !seen.insert(&sample.labels) {
             return Err(format!("{:?} twice", sample.labels));
         }
         if eval.ordered && *place != at {
@@ -154,7 +154,7 @@ fn matrix(
     let expected: BTreeMap<&Labels, &[Point]> =
         eval.series.iter().map(|(labels, points)| (labels, points.as_slice())).collect();
     for series in found {
-        let Some(points) = expected.get(series.labels.as_ref()) else {
+        let Some(points) = expected.get(&series.labels) else {
             return Err(format!("unexpected {series:?}"));
         };
         let mut wanted: BTreeMap<i64, &Point> = BTreeMap::new();
@@ -185,7 +185,7 @@ fn matrix(
             }
         }
     }
-    let found: BTreeSet<&Labels> = found.iter().map(|series| series.labels.as_ref()).collect();
+    let found: BTreeSet<&Labels> = found.iter().map(|series| &series.labels).collect();
     match expected.iter().find(|(labels, _)| !found.contains(**labels)) {
         Some((missing, _)) => Err(format!("missing {missing:?}")),
         None => Ok(()),

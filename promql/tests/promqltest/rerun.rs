@@ -107,12 +107,12 @@ fn as_range(source: &MemorySource, eval: &Eval, expr: &Expr, time_ms: i64) -> Re
             (None, Some((_, value))) => SampleValue::Histogram(value.clone()),
             (None, None) => continue,
         };
-        middle.insert(series.labels.as_ref().clone(), value);
+        middle.insert(series.labels.clone(), value);
     }
     let expected: BTreeMap<Labels, SampleValue> = match instant.value {
         Value::Scalar { value, .. } => [(Labels::empty(), SampleValue::Float(value))].into(),
         Value::Vector(samples) => {
-            samples.into_iter().map(|sample| (sample.labels.as_ref().clone(), sample.value)).collect()
+            samples.into_iter().map(|sample| (sample.labels.clone(), sample.value)).collect()
         }
         other => return Err(format!("a range query of {other:?}")),
     };

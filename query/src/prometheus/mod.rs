@@ -7,6 +7,7 @@ mod federate;
 mod labels;
 mod parse_query;
 mod query;
+mod read_ahead;
 mod remote_read;
 mod respond;
 mod rules;

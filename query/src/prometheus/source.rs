@@ -1,7 +1,8 @@
 //! The storage as a PromQL engine's source.
 
 use std::{
-    ops::ControlFlow,
+    num::NonZero,
+    ops::{ControlFlow, Range},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,11 +13,16 @@ use pharos_model::{LabelMatcher, Labels, SeriesId, TimeRange, UnixNanos};
 use pharos_promql::{
     Histogram, HistogramSample, Matcher, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError,
 };
-use pharos_storage::{SeriesHistograms, Storage, StorageError};
+use pharos_storage::{SampleBlock, SampleReader, SeriesHistograms, Storage, StorageError};
 use tokio::runtime::Handle;
 
-/// Samples that are read from files at once, by estimate.
+use super::read_ahead::read_ahead;
+
+/// Samples that are read from files at once, by estimate; less would read the same pages again and again.
 const SAMPLES_A_READ: i64 = 2_000_000;
+
+/// Samples that are taken out of memory at once: what fits the processor's caches.
+const SAMPLES_FROM_MEMORY: i64 = 60_000;
 
 /// Blocks on reads, so it belongs on a blocking thread.
 pub(crate) struct StorageSource {
@@ -48,77 +54,85 @@ impl StorageSource {
         }
         SourceError(error.to_string())
     }
+
+    /// Reads the series at these places.
+    fn read(&self, selected: &Selected, places: Range<usize>) -> Result<Columns, SourceError> {
+        let ids = selected.ids.get(places.clone()).unwrap_or_default();
+        let (first_ms, last_ms) = (selected.first_ms, selected.last_ms);
+        let mut floats = SampleBlock::default();
+        let histograms = self
+            .runtime
+            .block_on(async {
+                selected.reader.read(places, &mut floats).await?;
+                self.storage.read_histograms(ids, first_ms, last_ms).await
+            })
+            .map_err(|error| self.failed(error))?;
+        Ok(Columns { floats, histograms })
+    }
+}
+
+/// The series that a selector matches, all samples of them as of one moment.
+struct Selected {
+    ids: Vec<SeriesId>,
+    reader: SampleReader,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+/// What was read of some series.
+struct Columns {
+    floats: SampleBlock,
+    /// Of those that have any, in order.
+    histograms: Vec<SeriesHistograms>,
 }
 
 impl SeriesSource for StorageSource {
     fn select(&self, request: &SelectRequest<'_>, visit: &mut SeriesVisitor<'_>) -> Result<(), SourceError> {
         let matchers: Vec<LabelMatcher> =
             request.matchers.iter().map(|matcher: &Matcher| matcher.condition().clone()).collect();
-        let first_ms = request.after_ms.saturating_add(1);
+        let (first_ms, last_ms) = (request.after_ms.saturating_add(1), request.until_ms);
         let range = TimeRange::new(
             UnixNanos::from_millis(first_ms),
-            UnixNanos::from_millis(request.until_ms.saturating_add(1)),
+            UnixNanos::from_millis(last_ms.saturating_add(1)),
         );
-        let mut series = self
+        // In the order in which their samples lie, which is the same from run to run, and so are sums.
+        let series = self
             .storage
             .select_series(&matchers, range, self.max_series)
             .map_err(|error| self.failed(error))?;
-        // So that sums are the same from run to run.
-        series.sort_by(|a, b| a.1.cmp(&b.1));
+        let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
+        let reader = self.storage.sample_reader(&ids, first_ms, last_ms);
+        let selected = Selected { ids, reader, first_ms, last_ms };
         // At the usual scrape interval.
-        let samples_each = (request.until_ms.saturating_sub(first_ms) / 15_000).clamp(1, SAMPLES_A_READ);
-        let at_once = usize::try_from(SAMPLES_A_READ / samples_each).unwrap_or(1).clamp(16, 20_000);
-        for chunk in series.chunks(at_once) {
-            if self.cancel.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            if !self.lend(chunk, first_ms, request.until_ms, visit)? {
-                return Ok(());
-            }
-        }
-        Ok(())
+        let samples_each = (last_ms.saturating_sub(first_ms) / 15_000).clamp(1, SAMPLES_A_READ);
+        let samples_at_once =
+            if selected.reader.needs_files() { SAMPLES_A_READ } else { SAMPLES_FROM_MEMORY };
+        let at_once = usize::try_from(samples_at_once / samples_each).unwrap_or(1).clamp(16, 20_000);
+        let parts: Vec<usize> = (0..series.len()).step_by(at_once).collect();
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        read_ahead(
+            &parts,
+            workers,
+            |start| match self.cancel.load(Ordering::Relaxed) {
+                true => Ok(Columns { floats: SampleBlock::default(), histograms: Vec::new() }),
+                false => self.read(&selected, start..start + at_once),
+            },
+            |start, columns| lend(series.get(start..).unwrap_or_default(), columns, visit),
+        )
     }
 }
 
-impl StorageSource {
-    /// Reads the series and lends them one by one; `false` when the visitor wants no more.
-    fn lend(
-        &self,
-        series: &[(SeriesId, Labels)],
-        first_ms: i64,
-        last_ms: i64,
-        visit: &mut SeriesVisitor<'_>,
-    ) -> Result<bool, SourceError> {
-        let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
-        let columns = self
-            .runtime
-            .block_on(self.storage.read_samples(&ids, first_ms, last_ms))
-            .map_err(|error| self.failed(error))?;
-        let histograms = self
-            .runtime
-            .block_on(self.storage.read_histograms(&ids, first_ms, last_ms))
-            .map_err(|error| self.failed(error))?;
-        let mut histograms = histograms.into_iter().peekable();
-        let mut columns = columns.into_iter().peekable();
-        for (id, labels) in series {
-            let Some(column) = columns.next_if(|column| column.id == *id) else { continue };
-            let histograms = histograms.next_if(|histograms| histograms.id == *id);
-            let histograms: Vec<HistogramSample> = histograms.map(histogram_samples).unwrap_or_default();
-            if column.times_ms.is_empty() && histograms.is_empty() {
-                continue;
-            }
-            let samples = Samples {
-                times_ms: &column.times_ms,
-                values: &column.values,
-                histograms: &histograms,
-                ..Samples::default()
-            };
-            if let ControlFlow::Break(()) = visit(&Arc::new(labels.clone()), samples) {
-                return Ok(false);
-            }
+fn lend(series: &[(SeriesId, Labels)], columns: Columns, visit: &mut SeriesVisitor<'_>) -> ControlFlow<()> {
+    let mut histograms = columns.histograms.into_iter().peekable();
+    for ((id, labels), place) in series.iter().zip(0..columns.floats.len()) {
+        let (times_ms, values) = columns.floats.series(place);
+        let histograms = histograms.next_if(|histograms| histograms.id == *id);
+        let histograms: Vec<HistogramSample> = histograms.map(histogram_samples).unwrap_or_default();
+        if !times_ms.is_empty() || !histograms.is_empty() {
+            visit(labels, Samples { times_ms, values, histograms: &histograms, ..Samples::default() })?;
         }
-        Ok(true)
     }
+    ControlFlow::Continue(())
 }
 
 fn histogram_samples(stored: SeriesHistograms) -> Vec<HistogramSample> {

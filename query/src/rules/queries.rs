@@ -55,11 +55,9 @@ impl Queries {
         };
         match evaluate(&query, &source, &limits).map_err(|error| error.to_string())?.value {
             Value::Vector(samples) => Ok(samples),
-            Value::Scalar { time_ms, value } => Ok(vec![InstantSample {
-                labels: Arc::new(Labels::empty()),
-                time_ms,
-                value: SampleValue::Float(value),
-            }]),
+            Value::Scalar { time_ms, value } => {
+                Ok(vec![InstantSample { labels: Labels::empty(), time_ms, value: SampleValue::Float(value) }])
+            }
             Value::Text { .. } | Value::Matrix(_) => Err("rule result is not a vector or scalar".into()),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -127,7 +126,7 @@ impl Rule {
         let mut seen = BTreeSet::new();
         let mut outputs = Vec::with_capacity(samples.len());
         for sample in samples {
-            let mut labels = Arc::unwrap_or_clone(sample.labels);
+            let mut labels = sample.labels;
             labels.set(METRIC_NAME, &*self.spec.name);
             for (name, LabelText { text, .. }) in &self.spec.labels {
                 labels.set(name, &**text);
@@ -198,7 +197,7 @@ impl Expander<'_> {
                 ("ExternalURL", Value::Text(self.shared.external_url.clone())),
                 ("Value", Value::Float(value)),
             ]);
-            let mut labels = Arc::unwrap_or_clone(sample.labels);
+            let mut labels = sample.labels;
             labels.remove(METRIC_NAME);
             for (name, text) in &self.rule.labels {
                 labels.set(name, self.expand(text, &data));

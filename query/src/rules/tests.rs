@@ -141,7 +141,7 @@ impl World {
         let mut found: Vec<(Labels, f64)> = samples
             .into_iter()
             .map(|sample| match sample.value {
-                SampleValue::Float(value) => ((*sample.labels).clone(), value),
+                SampleValue::Float(value) => (sample.labels.clone(), value),
                 SampleValue::Histogram(_) => panic!("a histogram"),
             })
             .collect();

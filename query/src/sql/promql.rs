@@ -93,10 +93,10 @@ impl PromqlFunction {
             .map_err(|_| DataFusionError::Internal("the evaluation broke off".into()))??;
         let histograms =
             || plan("promql: the result has native histograms; take a number of them, as by histogram_avg()");
-        let mut series: Vec<(Arc<Labels>, Vec<i64>, Vec<f64>)> = Vec::new();
+        let mut series: Vec<(Labels, Vec<i64>, Vec<f64>)> = Vec::new();
         match value {
             Value::Scalar { time_ms, value } => {
-                series.push((Arc::new(Labels::empty()), vec![time_ms], vec![value]));
+                series.push((Labels::empty(), vec![time_ms], vec![value]));
             }
             Value::Text { .. } => return Err(plan("promql: a text is no table")),
             Value::Vector(samples) => {

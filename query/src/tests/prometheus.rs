@@ -9,6 +9,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::{Bench, query_string, recent_minute_s};
+use crate::EngineConfig;
 
 /// Two counters over ten minutes, 1/s and 3/s, and a series that ended.
 async fn bench() -> (Bench, i64) {
@@ -34,7 +35,7 @@ async fn queries_answer_by_get_and_by_form() {
     let (bench, now_s) = bench().await;
     let time = now_s.to_string();
     let query = query_string([
-        ("query", "round(sum(rate(requests_total [300s])) by (pod) > 0, 0.001)"),
+        ("query", "sort(round(sum(rate(requests_total [300s])) by (pod) > 0, 0.001))"),
         ("time", &time),
     ]);
     let want = json!({
@@ -75,6 +76,53 @@ async fn queries_answer_by_get_and_by_form() {
     // A gauge-like name under rate gets a hint.
     let (_, body) = bench.get("/api/v1/query?query=rate(ended[5m])&stats=true").await;
     assert!(body["data"]["stats"]["samples"].is_object(), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_takes_its_query_with_it() {
+    let bench = Bench::with_config(EngineConfig { promql_concurrency: 1, ..EngineConfig::default() }).await;
+    let now_s = recent_minute_s();
+    let labels = Labels::from_pairs([("__name__", "up")]);
+    bench.append_counter(labels, (now_s - 600..=now_s).step_by(15), |_| 1.0).await;
+    // Eleven thousand windows of sixty thousand values each.
+    let (start, end) = ((now_s - 600).to_string(), (now_s + 10_400).to_string());
+    let query = query_string([
+        ("query", "stddev_over_time(vector(1)[16h:1s])"),
+        ("start", &start),
+        ("end", &end),
+        ("step", "1"),
+    ]);
+    let uri = format!("/api/v1/query_range?{query}");
+    let patience = std::time::Duration::from_millis(300);
+    tokio::time::timeout(patience, bench.get(&uri)).await.expect_err("a query of many seconds");
+    // The one place for queries is free again long before the other would have ended.
+    let patience = std::time::Duration::from_secs(10);
+    let next = tokio::time::timeout(patience, bench.get("/api/v1/query?query=up")).await.expect("an answer");
+    assert_eq!(next.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_has_its_own_lookback_timeout_and_features() {
+    let (bench, now_s) = bench().await;
+    let found = async |bench: &Bench, lookback: &str| {
+        let time = (now_s + 60).to_string();
+        let query =
+            query_string([("query", "requests_total"), ("time", &time), ("lookback_delta", lookback)]);
+        let (_, body) = bench.get(&format!("/api/v1/query?{query}")).await;
+        body["data"]["result"].as_array().map(Vec::len)
+    };
+    assert_eq!((found(&bench, "61s").await, found(&bench, "59").await), (Some(2), Some(0)));
+
+    let slow = query_string([("query", "stddev_over_time(vector(1)[16h:1s])"), ("timeout", "200ms")]);
+    let uri = format!("/api/v1/query_range?{slow}&start=0&end=10000&step=1");
+    let (status, body) = bench.get(&uri).await;
+    assert_eq!((status.as_u16(), &body["errorType"]), (503, &json!("timeout")), "{body}");
+
+    let experimental = "/api/v1/query?query=mad_over_time(requests_total[5m])";
+    assert_eq!(bench.get(experimental).await.0, 400);
+    let promql_features = crate::PromqlFeatures { experimental_functions: true, ..Default::default() };
+    let bench = Bench::with_config(EngineConfig { promql_features, ..EngineConfig::default() }).await;
+    assert_eq!(bench.get(experimental).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
