@@ -115,7 +115,7 @@ impl SeriesSource for StorageSource {
             workers,
             |start| match self.cancel.load(Ordering::Relaxed) {
                 true => Ok(Columns { floats: SampleBlock::default(), histograms: Vec::new() }),
-                false => self.read(&selected, start..start + at_once),
+                false => self.read(&selected, start..series.len().min(start + at_once)),
             },
             |start, columns| lend(series.get(start..).unwrap_or_default(), columns, visit),
         )
