@@ -3,7 +3,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Parser, Subcommand};
 use pharos_demo::{DemoNetwork, MAX_REQUESTS_PER_SECOND};
 
-use crate::settings::Settings;
+use crate::{settings::Settings, storage_tools::StorageCommand};
 
 /// The observability backend of a service mesh: topology, traces, metrics and logs in one binary.
 #[derive(Parser, Debug)]
@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// Take over what another system has stored; Pharos must not be running on the same data directory
     #[command(subcommand)]
     Import(Import),
+    /// Look at the tables, check and mend them, take rows out
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Check files without starting anything
     #[command(subcommand)]
     Check(Check),

@@ -14,6 +14,7 @@ mod process;
 mod prometheus_config;
 mod self_metrics;
 mod settings;
+mod storage_tools;
 mod web_ui;
 
 use std::{
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Import(cli::Import::Tsdb { folder, serve }) => {
             with_runtime(async move |stop| import::tsdb(&folder, config_of(&serve)?, stop).await)
         }
+        Command::Storage(command) => with_runtime(async move |_| storage_tools::run(command).await),
         Command::Check(cli::Check::Rules { files }) => check_rules(&files),
         Command::Demo(demo) => with_runtime(async move |stop| demo::run(demo, stop).await),
         // Asks for a single thread and must be first to start one.

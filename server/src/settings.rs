@@ -197,6 +197,11 @@ pub(crate) struct Listen {
 }
 
 impl Settings {
+    /// Only where the data is.
+    pub(crate) fn of_place(data_dir: Option<PathBuf>, tables_url: Option<String>) -> Settings {
+        Settings { data_dir, tables_url, ..Settings::default() }
+    }
+
     /// Reads the YAML file `path`; relative paths in it start at its folder.
     ///
     /// # Errors

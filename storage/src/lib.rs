@@ -15,11 +15,15 @@ mod config;
 mod crash_tests;
 mod decode;
 mod derive;
+mod directory;
 mod disk;
 mod error;
+mod export;
 #[cfg(test)]
 mod fault_tests;
 mod flush;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod head;
 mod identity;
 mod open;
@@ -43,6 +47,10 @@ mod weight;
 pub use commit::Appended;
 pub use config::{Durability, StorageConfig};
 pub use decode::{access_logs_of, edges_of, logs_of, mesh_objects_of, spans_of, trace_summaries_of};
+pub use directory::{
+    CheckReport, ColumnStat, DataDirectory, DirectoryStat, OtherFile, Problem, Progress, RepairReport,
+    Repaired, TableCheck, TableStat,
+};
 pub use error::{AppendError, StorageError};
 pub use read::{
     DataFile, SampleBlock, SampleReader, Scan, ScanValue, SeriesColumns, SeriesHistograms, TableSnapshot,

@@ -152,7 +152,11 @@ pub(crate) struct Sort {
 /// The batch, which another release may have written, with the table's columns in their order; a missing one is all
 /// null.
 pub(crate) fn in_schema(table: Table, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let schema = table.schema();
+    fitted(&table.schema(), batch)
+}
+
+/// The batch with these columns in their order; a missing one is all null.
+pub(crate) fn fitted(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     if batch.schema().fields() == schema.fields() {
         return Ok(batch.clone());
     }
@@ -162,7 +166,7 @@ pub(crate) fn in_schema(table: Table, batch: &RecordBatch) -> Result<RecordBatch
         None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
     };
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(schema, columns)
+    RecordBatch::try_new(schema.clone(), columns)
 }
 
 /// What a receiver hands over: rows of one kind.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub(crate) use delta::DeltaLogs;
+pub(crate) use delta::{APP_ID, DeltaLog, DeltaLogs, rfc3339};
 
 use object_store::ObjectStore;
 

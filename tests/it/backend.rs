@@ -44,6 +44,18 @@ impl Pharos {
         Pharos::start(command)
     }
 
+    /// `pharos serve` with these environment variables.
+    pub(crate) fn serve_with(
+        data_dir: &Path,
+        extra: &[&str],
+        environment: &[(&str, String)],
+    ) -> Result<Pharos> {
+        let mut command = Command::new(binary("pharos"));
+        command.arg("serve").arg("--data-dir").arg(data_dir).args(FREE_PORTS).args(extra);
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
+        Pharos::start(command)
+    }
+
     /// `pharos demo` on free ports.
     pub(crate) fn demo(data_dir: &Path, extra: &[&str]) -> Result<Pharos> {
         let mut command = Command::new(binary("pharos"));

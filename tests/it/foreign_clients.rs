@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A Python with the packages, made once for a target folder.
-fn python_with(name: &str, packages: &[&str]) -> Result<PathBuf> {
+pub(crate) fn python_with(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let python = folder.join("bin/python");
     let complete = folder.join("complete");

@@ -42,7 +42,6 @@ impl DataFile {
         range.overlaps(self.min_time, self.max_time)
     }
 
-    #[allow(dead_code)]
     /// The CRC-32C that the file had when it was written; files of others have none in their names.
     pub(crate) fn checksum(&self) -> Option<u32> {
         let (_, checksum) = self.path.filename()?.strip_suffix(".parquet")?.rsplit_once('-')?;

@@ -155,7 +155,7 @@ fn ahead(
 ) -> BoxStream<'static, Result<RecordBatch, StorageError>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
     let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
+    let reader = tokio::task::spawn_blocking(move || {
         runtime.block_on(async move {
             while let Some(batch) = rows.next().await {
                 if sender.send(batch).await.is_err() {
@@ -164,7 +164,15 @@ fn ahead(
             }
         });
     });
-    stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
+    stream::unfold((receiver, Some(reader)), |(mut receiver, mut reader)| async move {
+        if let Some(batch) = receiver.recv().await {
+            return Some((batch, (receiver, reader)));
+        }
+        // A reader that broke down has not come to the end.
+        let error = reader.take()?.await.err()?;
+        Some((Err(StorageError::DataDir(error.to_string())), (receiver, reader)))
+    })
+    .boxed()
 }
 
 async fn file_stream(

@@ -280,57 +280,6 @@ async fn late_samples_are_taken_and_come_back_in_order() {
     assert_eq!(storage.select_series(&[], before, 10).unwrap().len(), 1);
 }
 
-/// Counts rows with deltalake, DuckDB and Polars, and reaches into a map.
-const OTHER_ENGINES: &str = r#"
-import sys, duckdb, polars, deltalake
-root = sys.argv[1]
-def count(table):
-    path = f"{root}/{table}"
-    delta = deltalake.DeltaTable(path)
-    by_delta = delta.to_pyarrow_dataset().count_rows()
-    by_polars = polars.scan_delta(path).select(polars.len()).collect().item()
-    files = delta.file_uris()
-    by_duckdb = duckdb.sql(f"select count(*) from read_parquet({files}, hive_partitioning = true)").fetchall()[0][0]
-    assert by_delta == by_polars == by_duckdb, (table, by_delta, by_polars, by_duckdb)
-    return by_delta, files
-for table in "spans access_logs logs series samples exemplars mesh_config edges trace_summaries".split():
-    rows, files = count(table)
-    print(table, rows)
-    if table == "spans":
-        flags = duckdb.sql(f"select count(*) from read_parquet({files}) where attributes['sampled'] = 'true'")
-        assert flags.fetchall()[0][0] == rows
-        early = polars.scan_delta(f"{root}/spans").filter(polars.col("service") == "reviews.bookinfo")
-        assert early.select(polars.len()).collect().item() == rows / 4
-"#;
-
-/// Needs a Python with these packages, named by `PHAROS_PYTHON`.
-#[tokio::test]
-async fn other_engines_read_our_tables() {
-    let Ok(python) = std::env::var("PHAROS_PYTHON") else {
-        eprintln!("PHAROS_PYTHON is absent: not checked");
-        return;
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let storage = Storage::open(config(dir.path())).await.unwrap();
-    append_all(&storage).await;
-    storage.flush().await.unwrap();
-    let mut counts = String::new();
-    for table in Table::ALL {
-        let rows = storage.snapshot(table, TimeRange::ALL).unwrap().rows();
-        counts += &format!("{} {rows}\n", table.name());
-    }
-    let output =
-        std::process::Command::new(python).args(["-c", OTHER_ENGINES]).arg(dir.path()).output().unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    let sorted = |text: &str| {
-        let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
-        lines.sort();
-        lines
-    };
-    assert_eq!(sorted(&printed), sorted(&counts));
-}
-
 #[tokio::test]
 async fn a_second_process_is_kept_out() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use deltalake_core::{
         StructType, Transaction, Version,
         transaction::{CommitBuilder, CommitProperties},
     },
-    logstore::{StorageConfig, default_logstore},
+    logstore::{LogStoreRef, StorageConfig, default_logstore},
     operations::create::CreateBuilder,
     protocol::{
         DeltaOperation, SaveMode,
@@ -26,7 +26,7 @@ use super::{Change, OpenTableLog, TableLog};
 use crate::{DataFile, StorageError, Table, promoted::Promoted};
 
 /// Our name in the log's `txn` actions; their version is the number of a WAL segment.
-const APP_ID: &str = "pharos-wal";
+pub(crate) const APP_ID: &str = "pharos-wal";
 
 /// Commits between two checkpoints.
 const CHECKPOINT_COMMITS: u64 = 100;
@@ -63,39 +63,49 @@ struct TimeStat {
 impl DeltaLog {
     /// Opens the table's log in the store, or makes a new table.
     pub(crate) async fn open(store: Arc<dyn ObjectStore>, table: Table) -> Result<DeltaLog, StorageError> {
-        let wrap = |error: DeltaTableError| log_error(table, error);
-        let location =
-            Url::parse(&format!("memory:///{}/", table.name())).map_err(|error| log_error(table, error))?;
-        let prefixed = Arc::new(PrefixStore::new(store.clone(), table.name()));
-        let log_store = default_logstore(prefixed, store.clone(), &location, &StorageConfig::default());
-        let mut delta = DeltaTable::new(log_store.clone());
-        let is_new = !exists(&*store, &commit_path(table, 0)).await?
-            && !exists(&*store, &log_path(table, "_last_checkpoint")).await?
-            && !delta.verify_deltatable_existence().await.map_err(wrap)?;
-        if !is_new {
-            load_newest(&mut delta, &*store, table).await.map_err(|error| match error {
-                StorageError::TableLog { message, .. } => {
-                    StorageError::BrokenFile { path: format!("{}/_delta_log", table.name()), message }
-                }
-                other => other,
-            })?;
-        } else {
-            let created = CreateBuilder::new()
-                .with_log_store(log_store.clone())
-                .with_table_name(table.name())
-                .with_columns(columns(&table.schema()).map_err(|error| log_error(table, error))?)
-                .with_partition_columns(["date"])
-                .await;
-            match created {
-                Ok(created) => delta = created,
-                // It was made, and what came after failed; or lists do not show it yet.
-                Err(_) if exists(&*store, &commit_path(table, 0)).await? => {
-                    load_newest(&mut delta, &*store, table).await?;
-                }
-                Err(error) => return Err(wrap(error)),
-            }
+        if let Some(log) = DeltaLog::find(store.clone(), table).await? {
+            return Ok(log);
         }
-        Ok(DeltaLog { table, objects: store, delta, is_new })
+        let log_store = log_store(&store, table)?;
+        let created = CreateBuilder::new()
+            .with_log_store(log_store.clone())
+            .with_table_name(table.name())
+            .with_columns(columns(&table.schema()).map_err(|error| log_error(table, error))?)
+            .with_partition_columns(["date"])
+            .await;
+        let delta = match created {
+            Ok(created) => created,
+            // It was made, and what came after failed; or lists do not show it yet.
+            Err(_) if exists(&*store, &commit_path(table, 0)).await? => {
+                let mut delta = DeltaTable::new(log_store);
+                load_newest(&mut delta, &*store, table).await?;
+                delta
+            }
+            Err(error) => return Err(log_error(table, error)),
+        };
+        Ok(DeltaLog { table, objects: store, delta, is_new: true })
+    }
+
+    /// The table's log, if there is one.
+    pub(crate) async fn find(
+        store: Arc<dyn ObjectStore>,
+        table: Table,
+    ) -> Result<Option<DeltaLog>, StorageError> {
+        let mut delta = DeltaTable::new(log_store(&store, table)?);
+        let is_there = exists(&*store, &commit_path(table, 0)).await?
+            || exists(&*store, &log_path(table, "_last_checkpoint")).await?
+            || delta.verify_deltatable_existence().await.map_err(|error| log_error(table, error))?;
+        if !is_there {
+            return Ok(None);
+        }
+        load_newest(&mut delta, &*store, table).await.map_err(|error| match error {
+            StorageError::TableLog { message, .. } => {
+                StorageError::BrokenFile { path: format!("{}/_delta_log", table.name()), message }
+            }
+            other => other,
+        })?;
+        check_commits(&*store, table).await?;
+        Ok(Some(DeltaLog { table, objects: store, delta, is_new: false }))
     }
 
     /// Sums the log up in one file, and removes the commits before it that no reader needs any more.
@@ -267,6 +277,64 @@ impl TableLog for DeltaLog {
     }
 }
 
+fn log_store(store: &Arc<dyn ObjectStore>, table: Table) -> Result<LogStoreRef, StorageError> {
+    let location =
+        Url::parse(&format!("memory:///{}/", table.name())).map_err(|error| log_error(table, error))?;
+    let prefixed = Arc::new(PrefixStore::new(store.clone(), table.name()));
+    Ok(default_logstore(prefixed, store.clone(), &location, &StorageConfig::default()))
+}
+
+/// What a line of a commit may be. Readers pass over others, and so over a file whose line is damaged.
+const ACTIONS: [&str; 9] = [
+    "add",
+    "remove",
+    "txn",
+    "commitInfo",
+    "protocol",
+    "metaData",
+    "domainMetadata",
+    "cdc",
+    "checkpointMetadata",
+];
+
+/// Commits since the newest checkpoint that are read at once.
+const COMMITS_AT_ONCE: usize = 16;
+
+/// Looks for damage that readers do not notice.
+async fn check_commits(objects: &dyn ObjectStore, table: Table) -> Result<(), StorageError> {
+    let found: Vec<_> = objects.list(Some(&log_path(table, ""))).try_collect().await?;
+    let version = |path: &Path| path.filename()?.split('.').next()?.parse::<u64>().ok();
+    let (checkpoints, commits): (Vec<Path>, Vec<Path>) = found
+        .into_iter()
+        .map(|object| object.location)
+        .filter(|path| version(path).is_some())
+        .partition(|path| path.as_ref().contains(".checkpoint."));
+    let newest_checkpoint = checkpoints.iter().filter_map(version).max();
+    let since = commits
+        .into_iter()
+        .filter(|path| path.as_ref().ends_with(".json") && version(path) > newest_checkpoint);
+    futures::stream::iter(since.map(Ok))
+        .try_for_each_concurrent(COMMITS_AT_ONCE, async |path| {
+            let commit = objects.get(&path).await?.bytes().await?;
+            let is_known = |line: &[u8]| {
+                let action = serde_json::from_slice::<HashMap<String, serde::de::IgnoredAny>>(line);
+                action.is_ok_and(|action| action.keys().all(|name| ACTIONS.contains(&name.as_str())))
+            };
+            let broken = commit
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .find(|line| !is_known(line));
+            match broken {
+                None => Ok(()),
+                Some(line) => Err(StorageError::BrokenFile {
+                    path: path.to_string(),
+                    message: format!("{:.40}… is no action of Delta", String::from_utf8_lossy(line)),
+                }),
+            }
+        })
+        .await
+}
+
 fn log_path(table: Table, name: &str) -> Path {
     Path::from(format!("{}/_delta_log/{name}", table.name()))
 }
@@ -317,7 +385,7 @@ fn partition_values(file: &DataFile) -> HashMap<String, Option<String>> {
     [("date".to_string(), file.date().map(str::to_string))].into()
 }
 
-fn rfc3339(micros: i64) -> String {
+pub(crate) fn rfc3339(micros: i64) -> String {
     match arrow::temporal_conversions::timestamp_us_to_datetime(micros) {
         Some(time) => format!("{}Z", time.format("%Y-%m-%dT%H:%M:%S%.6f")),
         None => "1970-01-01T00:00:00.000000Z".to_string(),

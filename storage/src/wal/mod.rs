@@ -10,8 +10,10 @@ mod replay;
 mod samples;
 mod segment;
 
+#[cfg(test)]
+pub(crate) use frame::{Header, decode_frame};
 pub(crate) use payload::{Schemas, encode};
-pub(crate) use replay::{Replayed, replay};
+pub(crate) use replay::{Replayed, look, replay};
 pub(crate) use segment::{Segment, segment_path};
 
 /// Where segments live.

@@ -9,7 +9,7 @@ use arrow::{
     datatypes::{DataType, FieldRef, Schema, SchemaRef},
     error::ArrowError,
     ipc::{
-        CompressionType, Message, MetadataVersion,
+        self, CompressionType, Message, MetadataVersion,
         convert::fb_to_schema,
         reader::{read_dictionary, read_record_batch},
         root_as_message,
@@ -31,6 +31,9 @@ const TABLES: [Table; 8] = [
     Table::MeshConfig,
     Table::Histograms,
 ];
+
+/// No commit's rows come near it.
+const MAX_DECOMPRESSED: i64 = 1 << 30;
 
 /// Schemas of the payloads, by table.
 pub(crate) struct Schemas(Vec<(Table, SchemaRef)>);
@@ -74,7 +77,13 @@ impl Schemas {
     }
 
     /// The rows of a payload. Samples lack their ordinal.
-    pub(crate) fn columns(&self, mut payload: &[u8]) -> Result<Columns, ArrowError> {
+    pub(crate) fn columns(&self, payload: &[u8]) -> Result<Columns, ArrowError> {
+        // Arrow's reader trusts what it reads in places; its panic is this frame's fault alone.
+        std::panic::catch_unwind(|| self.decode_columns(payload))
+            .unwrap_or_else(|_| Err(ArrowError::IpcError("no Arrow messages".to_string())))
+    }
+
+    fn decode_columns(&self, mut payload: &[u8]) -> Result<Columns, ArrowError> {
         let cut_short = || ArrowError::IpcError("payload cut short".to_string());
         let mut columns = Columns::default();
         while !payload.is_empty() {
@@ -90,6 +99,7 @@ impl Schemas {
                 let dictionary = message
                     .header_as_dictionary_batch()
                     .ok_or_else(|| ArrowError::IpcError("a message that is no dictionary".to_string()))?;
+                check_lengths(dictionary.data(), body)?;
                 read_dictionary(&Buffer::from(body), dictionary, schema, &mut known, &message.version())?;
             }
             let (message, body, rest) = read_part(rest).ok_or_else(cut_short)?;
@@ -103,12 +113,31 @@ impl Schemas {
             let batch = message
                 .header_as_record_batch()
                 .ok_or_else(|| ArrowError::IpcError("a message that is no record batch".to_string()))?;
+            check_lengths(Some(batch), body)?;
             let body = Buffer::from(body);
             let batch = read_record_batch(&body, batch, schema.clone(), &known, None, &message.version())?;
             columns.tables.push((table, in_schema(table, &batch)?));
         }
         Ok(columns)
     }
+}
+
+/// What the buffers say that they will be when they are decompressed is believed, and memory is taken for it.
+fn check_lengths(batch: Option<ipc::RecordBatch<'_>>, body: &[u8]) -> Result<(), ArrowError> {
+    let Some(buffers) = batch.filter(|batch| batch.compression().is_some()).and_then(|batch| batch.buffers())
+    else {
+        return Ok(());
+    };
+    let mut all: i64 = 0;
+    for buffer in buffers {
+        let start = usize::try_from(buffer.offset()).unwrap_or(usize::MAX);
+        let Some(length) = body.get(start..).and_then(|bytes| bytes.first_chunk()) else { continue };
+        all = all.saturating_add(i64::from_le_bytes(*length).max(0));
+    }
+    if all > MAX_DECOMPRESSED {
+        return Err(ArrowError::IpcError(format!("{all} bytes in one message")));
+    }
+    Ok(())
 }
 
 fn message_of(bytes: &[u8]) -> Result<Message<'_>, ArrowError> {

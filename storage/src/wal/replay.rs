@@ -34,6 +34,14 @@ impl Replayed {
 /// Reads all segments, oldest first. A frame that a crash cut off at the end of the newest is dropped: nobody was
 /// told that it was stored. Anything else that cannot be read is reported, copied to `quarantine/` and passed over.
 pub(crate) fn replay(disk: &dyn Disk) -> Result<Vec<Replayed>, StorageError> {
+    look(disk, &mut |segment, at, bytes| quarantine(disk, segment, at, bytes))
+}
+
+/// Is given the number of a segment, and the place and bytes of a stretch of it that cannot be read.
+pub(crate) type Aside<'a> = &'a mut dyn FnMut(u64, usize, &[u8]) -> Result<(), StorageError>;
+
+/// The same, and what cannot be read is handed to `aside`.
+pub(crate) fn look(disk: &dyn Disk, aside: Aside<'_>) -> Result<Vec<Replayed>, StorageError> {
     let mut numbers: Vec<u64> = disk
         .list(WAL_DIRECTORY)
         .map_err(|error| StorageError::io(WAL_DIRECTORY, error))?
@@ -66,7 +74,7 @@ pub(crate) fn replay(disk: &dyn Disk) -> Result<Vec<Replayed>, StorageError> {
         };
         limit = header.previous;
         let read = Stretch { bytes: &bytes, start, counted, is_newest: age == 0 };
-        replayed.push(read_segment(disk, *number, &header.schemas, &read)?);
+        replayed.push(read_segment(*number, &header.schemas, &read, aside)?);
     }
     replayed.reverse();
     Ok(replayed)
@@ -82,10 +90,10 @@ struct Stretch<'a> {
 }
 
 fn read_segment(
-    disk: &dyn Disk,
     segment: u64,
     schemas: &[u8],
     stretch: &Stretch<'_>,
+    aside: Aside<'_>,
 ) -> Result<Replayed, StorageError> {
     let Stretch { bytes, start, counted, is_newest } = *stretch;
     let end = counted.map_or(bytes.len(), |length| bytes.len().min(length as usize));
@@ -99,7 +107,7 @@ fn read_segment(
     }
     let Some(schemas) = Schemas::decode(schemas) else {
         replayed.quarantined_bytes = (end - start) as u64;
-        quarantine(disk, segment, start, bytes.get(start..end).unwrap_or_default())?;
+        aside(segment, start, bytes.get(start..end).unwrap_or_default())?;
         return Ok(replayed);
     };
     let mut at = start;
@@ -117,7 +125,7 @@ fn read_segment(
                 break;
             }
             let broken = rest.get(..next.unwrap_or(rest.len())).unwrap_or_default();
-            quarantine(disk, segment, at, broken)?;
+            aside(segment, at, broken)?;
             replayed.quarantined_bytes += broken.len() as u64;
             at += broken.len();
             continue;
@@ -132,7 +140,7 @@ fn read_segment(
             Ok(columns) => replayed.commits.push(columns),
             Err(error) => {
                 tracing::error!(segment, sequence = frame.sequence, %error, "WAL frame has no readable rows");
-                quarantine(disk, segment, *at, bytes.get(*at..*at + frame.length).unwrap_or_default())?;
+                aside(segment, *at, bytes.get(*at..*at + frame.length).unwrap_or_default())?;
                 replayed.quarantined_bytes += frame.length as u64;
             }
         }

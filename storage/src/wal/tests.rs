@@ -1,11 +1,17 @@
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use pharos_model::TimeRange;
 
 use super::*;
 use crate::{
-    Batch, Scan, Storage, StorageConfig, Table, spans_of,
+    AppendError, Batch, Durability, Scan, Storage, StorageConfig, Table,
+    disk::{CrashDisk, Disk, Fault, Moment, Unsynced},
+    fault_tests::flush_after_fault,
+    open::Places,
+    spans_of,
+    table_log::DeltaLogs,
+    table_store::TableStore,
     test_rows::{START, span},
 };
 
@@ -64,6 +70,116 @@ async fn a_broken_frame_in_the_middle_is_put_aside_and_the_others_are_read() {
     let (numbers, aside) = after(|bytes, ends| bytes[ends[1] + 4] ^= 0xff).await;
     assert_eq!(numbers, outer);
     assert!(aside > 200);
+}
+
+#[tokio::test]
+async fn a_damaged_header_costs_only_itself() {
+    for at in [3, 30] {
+        let (numbers, aside) = after(|bytes, _| bytes[at] ^= 1).await;
+        assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "a flipped bit at {at}");
+        assert!(aside > 30);
+    }
+}
+
+/// A storage on a disk whose steps are recorded.
+async fn recorded(config: StorageConfig) -> (CrashDisk, Storage) {
+    let disk = CrashDisk::new();
+    let own: Arc<dyn Disk> = Arc::new(disk.clone());
+    let places = Places { tables: TableStore::on_disk(own.clone()), disk: own, logs: Arc::new(DeltaLogs) };
+    let storage = Storage::open_without_compactor(config, places, true).await.unwrap();
+    disk.record();
+    (disk, storage)
+}
+
+fn count(steps: &[(Moment, String)], what: &str) -> usize {
+    steps.iter().filter(|(_, step)| step.starts_with(what)).count()
+}
+
+fn batch(number: u64) -> Batch {
+    Batch::Spans((number * 10..number * 10 + 10).map(span).collect())
+}
+
+#[tokio::test]
+async fn appends_that_come_together_share_one_sync() {
+    let config = StorageConfig { group_commit: Duration::from_millis(200), ..config(Path::new("")) };
+    let (disk, storage) = recorded(config).await;
+    let appends = (0..20).map(|number| storage.append(batch(number)));
+    for appended in futures::future::join_all(appends).await {
+        assert_eq!(appended.unwrap().rows, 10);
+    }
+    let steps = disk.recorded();
+    assert!(count(&steps, "sync wal/") < 5, "{} syncs", count(&steps, "sync wal/"));
+}
+
+#[tokio::test]
+async fn durability_says_when_an_append_is_synced() {
+    let interval = Durability::Interval(Duration::from_millis(20));
+    for durability in [Durability::Fsync, interval, Durability::None] {
+        let (disk, storage) = recorded(StorageConfig { durability, ..config(Path::new("")) }).await;
+        storage.append(batch(0)).await.unwrap();
+        let appended = storage.stats().wal_bytes;
+        let kept = |disk: &CrashDisk| {
+            let crashed = disk.now().after_crash(Unsynced::Lost);
+            crashed.list(WAL_DIRECTORY).unwrap().iter().map(|(_, stat)| stat.size).sum::<u64>()
+        };
+        match durability {
+            Durability::Fsync => assert_eq!(kept(&disk), appended),
+            Durability::None => assert!(kept(&disk) < appended, "it was synced, and nobody asked for it"),
+            // Nothing else happens, and it is synced all the same.
+            Durability::Interval(_) => {
+                let synced = async {
+                    while kept(&disk) < appended {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(30), synced).await.unwrap();
+            }
+        }
+        assert_eq!(count(&disk.recorded(), "sync wal/"), usize::from(durability != Durability::None));
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_could_not_be_synced_is_never_written_again() {
+    let (disk, storage) = recorded(config(Path::new(""))).await;
+    storage.append(batch(0)).await.unwrap();
+    let first = disk.list(WAL_DIRECTORY).unwrap()[0].0.clone();
+    // The next step but one: after the append to the segment comes its sync.
+    disk.set_fault(Fault::Error { at: disk.steps() + 2 });
+    let error = storage.append(batch(1)).await.unwrap_err().to_string();
+    assert!(error.contains(&first), "{error}");
+    let length = disk.stat(&first).unwrap().size;
+    disk.set_fault(Fault::None);
+    storage.append(batch(1)).await.unwrap();
+    assert_eq!(disk.stat(&first).unwrap().size, length);
+    assert!(disk.list(WAL_DIRECTORY).unwrap().iter().any(|(path, _)| *path > first));
+    assert_eq!(storage.snapshot(Table::Spans, TimeRange::ALL).unwrap().rows(), 20);
+}
+
+#[tokio::test]
+async fn the_wal_has_a_bound_past_which_writers_wait_and_readers_go_on() {
+    let config = StorageConfig { wal_bytes: 300_000, ..config(Path::new("")) };
+    let (disk, storage) = recorded(config).await;
+    // Nothing goes to files for now.
+    disk.set_fault(Fault::ReadOnly("spans"));
+    let mut stored = 0;
+    let error = loop {
+        match storage.append(batch(stored)).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 5_000, "the WAL has no bound");
+    };
+    assert!(matches!(error, AppendError::Overloaded { .. }), "{error}");
+    assert_eq!(storage.snapshot(Table::Spans, TimeRange::ALL).unwrap().rows(), stored * 10);
+    let on_disk: u64 = disk.list(WAL_DIRECTORY).unwrap().iter().map(|(_, stat)| stat.size).sum();
+    assert!(on_disk < 600_000, "{on_disk} bytes");
+    disk.set_fault(Fault::None);
+    flush_after_fault(&storage).await;
+    storage.append(batch(stored)).await.unwrap();
+    // What is in files is replayed no more.
+    storage.flush().await.unwrap();
+    assert_eq!(disk.list(WAL_DIRECTORY).unwrap().len(), 1);
 }
 
 #[test]
