@@ -102,9 +102,9 @@ impl DataDirectory {
                 COMPACT_LEVEL,
             )?;
             writer.note_partial(kept.partial);
-            kept.groups.iter().try_for_each(|group| match table.sort().in_stretches {
-                true => writer.write_stretch(group),
-                false => writer.write(group),
+            kept.groups.iter().try_for_each(|group| match table.sort().stretch_rows {
+                Some(_) => writer.write_stretch(group),
+                None => writer.write(group),
             })?;
             add.push(Arc::new(self.places.tables.publish(writer.finish()?).await?));
         }
