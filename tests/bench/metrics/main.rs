@@ -4,6 +4,8 @@
 //!     make bench-metrics                                        150 edges, 1 h: about 2 minutes
 //!     make bench-metrics ARGS="--edges 1000 --minutes 120"      138,000 series, 66 million samples
 //!     make bench-metrics ARGS="--only pharos"                   one program; the table has the others' last figures
+//!     make bench-metrics ARGS="--keep"                          leaves what each program has stored
+//!     make bench-metrics ARGS="--queries-only"                  asks the programs again, started over what was left
 //!
 //! The programs run one after the other, each alone on the machine. Figures are kept as JSON in `--results`.
 
@@ -13,9 +15,12 @@ mod peer;
 mod queries;
 mod report;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +51,12 @@ pub(crate) struct Options {
     repeat: usize,
     #[arg(long, value_enum)]
     only: Vec<Program>,
+    /// Leaves each program's folder in `--results`.
+    #[arg(long)]
+    keep: bool,
+    /// Writes nothing: starts each program over the folder that a run with `--keep` left, and asks.
+    #[arg(long)]
+    queries_only: bool,
     /// The binary of Pharos.
     #[arg(long, default_value = "target/release/pharos")]
     pharos: PathBuf,
@@ -84,6 +95,11 @@ impl Options {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) program: String,
+    /// What was written, so that it can be asked for again.
+    pub(crate) edges: usize,
+    pub(crate) minutes: usize,
+    pub(crate) interval_s: usize,
+    pub(crate) end_ms: i64,
     pub(crate) series: usize,
     pub(crate) samples: u64,
     /// Samples per second of CPU time of the process, and of time.
@@ -109,8 +125,12 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         for program in [Program::Prometheus, Program::VictoriaMetrics, Program::Pharos] {
             if options.only.is_empty() || options.only.contains(&program) {
-                let figures = measure(program, &options).await.with_context(|| program.name())?;
                 let file = options.results.join(format!("{}.json", program.name()));
+                let figures = match options.queries_only {
+                    true => measure_again(&file, program, &options).await,
+                    false => measure(program, &options).await,
+                };
+                let figures = figures.with_context(|| program.name())?;
                 std::fs::write(file, serde_json::to_vec_pretty(&figures)?)?;
             }
         }
@@ -119,8 +139,12 @@ fn main() -> Result<()> {
 }
 
 async fn measure(program: Program, options: &Options) -> Result<Figures> {
-    let folder = tempfile::tempdir_in(&options.results)?;
-    let mut peer = Peer::start(program, options, folder.path()).await?;
+    let folder = options.results.join(program.name());
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    let mut peer = Peer::start(program, options, &folder).await?;
     let mut load = Load::new(options, &peer);
     let live = options.live_scrapes.min(options.scrapes().saturating_sub(1));
     let first = load.live(1, options, &peer).await?;
@@ -131,14 +155,20 @@ async fn measure(program: Program, options: &Options) -> Result<Figures> {
     // Background work of the load comes to its end.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (resident_bytes, _) = peer.resident_bytes()?;
-    let mut queries = Vec::new();
-    for query in queries::queries() {
-        queries.push(query.time(options, &peer).await?);
-    }
+    let queries = ask(&peer, options).await?;
     let (resident_after_queries_bytes, peak_bytes) = peer.resident_bytes()?;
+    let disk_bytes = peer.disk_bytes().await?;
+    peer.end()?;
+    if !options.keep {
+        std::fs::remove_dir_all(&folder)?;
+    }
     let per = |written: load::Written, time: Duration| written.samples as f64 / time.as_secs_f64().max(1e-3);
     Ok(Figures {
         program: program.name().to_string(),
+        edges: options.edges,
+        minutes: options.minutes,
+        interval_s: options.interval_s,
+        end_ms: options.end_ms,
         series,
         samples: first.samples + bulk.samples + live.samples,
         new_series_per_cpu_s: per(first, first.cpu),
@@ -148,7 +178,36 @@ async fn measure(program: Program, options: &Options) -> Result<Figures> {
         resident_bytes,
         resident_after_queries_bytes,
         peak_bytes,
-        disk_bytes: peer.disk_bytes().await?,
+        disk_bytes,
         queries,
     })
+}
+
+/// The last run's figures, with the queries' times of now.
+async fn measure_again(file: &Path, program: Program, options: &Options) -> Result<Figures> {
+    let folder = options.results.join(program.name());
+    ensure!(folder.exists(), "{} is not there: run with --keep first", folder.display());
+    let last: Figures = serde_json::from_slice(&std::fs::read(file)?)?;
+    let options = Options {
+        edges: last.edges,
+        minutes: last.minutes,
+        interval_s: last.interval_s,
+        end_ms: last.end_ms,
+        ..options.clone()
+    };
+    let mut peer = Peer::start(program, &options, &folder).await?;
+    // Background work of the start comes to its end.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let queries = ask(&peer, &options).await?;
+    let (resident_after_queries_bytes, _) = peer.resident_bytes()?;
+    peer.end()?;
+    Ok(Figures { resident_after_queries_bytes, queries, ..last })
+}
+
+async fn ask(peer: &Peer, options: &Options) -> Result<Vec<Timing>> {
+    let mut timings = Vec::new();
+    for query in queries::queries() {
+        timings.push(query.time(options, peer).await?);
+    }
+    Ok(timings)
 }

@@ -36,7 +36,8 @@ pub(crate) struct Peer {
     folder: PathBuf,
 }
 
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Long enough for Prometheus to read its log again.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Peer {
     pub(crate) async fn start(program: Program, options: &Options, folder: &Path) -> Result<Peer> {
@@ -88,7 +89,10 @@ impl Peer {
                 // The head as a block, with its index.
                 let client = reqwest::Client::new();
                 client.post(self.url("/api/v1/admin/tsdb/snapshot")).send().await?.error_for_status()?;
-                folder_bytes(&self.folder.join("snapshots"))
+                let snapshots = self.folder.join("snapshots");
+                let bytes = folder_bytes(&snapshots)?;
+                std::fs::remove_dir_all(snapshots)?;
+                Ok(bytes)
             }
             Program::VictoriaMetrics => {
                 for path in ["/internal/force_flush", "/internal/force_merge"] {
@@ -117,7 +121,11 @@ impl Peer {
         }
     }
 
-    fn end(&mut self) -> Result<()> {
+    /// An orderly end; a second time nothing happens.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        if self.process.try_wait()?.is_some() {
+            return Ok(());
+        }
         nix::sys::signal::kill(Pid::from_raw(i32::try_from(self.process.id())?), Signal::SIGINT)?;
         self.process.wait()?;
         Ok(())
