@@ -14,12 +14,11 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::{
     DataFile, StorageError, Table,
     columns::{concat, to_batch},
-    derive::{head_metric_edges, summarise},
+    derive::summarise,
     head::{FrozenSamples, Generation},
     parquet_file,
     promoted::{self, Promoted},
     read::FileSource,
-    series_index::SeriesIndex,
     shared::Shared,
     table_log::{Change, TableLog},
     table_store::Unpublished,
@@ -121,8 +120,8 @@ impl Flusher {
         if table == Table::Samples {
             return self.flush_samples(&mut log, generation).await;
         }
-        let (shared, of_thread) = (self.shared.clone(), generation.clone());
-        let rows = blocking(move || table_rows(&shared, &of_thread, table)).await?;
+        let of_thread = generation.clone();
+        let rows = blocking(move || table_rows(&of_thread, table)).await?;
         let Some(rows) = rows else {
             self.shared.state.write().table_mut(table).flushed_through = Some(generation.segment);
             return Ok(());
@@ -301,18 +300,9 @@ impl Flusher {
 }
 
 /// All rows of a generation for one table, those of derived tables made from the others'.
-fn table_rows(
-    shared: &Shared,
-    generation: &Generation,
-    table: Table,
-) -> Result<Option<RecordBatch>, StorageError> {
+fn table_rows(generation: &Generation, table: Table) -> Result<Option<RecordBatch>, StorageError> {
     let batches = match table {
-        Table::Edges => {
-            let edges = generation.rows_of_edges().edges(TimeRange::ALL)?;
-            let mut batches = vec![to_batch(&edges)?];
-            batches.extend(metric_edge_batches(generation, &shared.index.read())?);
-            batches
-        }
+        Table::Edges => vec![to_batch(&generation.rows_of_edges().edges(TimeRange::ALL)?)?],
         Table::TraceSummaries => {
             vec![to_batch(&summarise(&generation.batches(Table::Spans, TimeRange::ALL)?)?)?]
         }
@@ -322,27 +312,6 @@ fn table_rows(
         return Ok(None);
     }
     Ok(Some(concat(&batches)?))
-}
-
-/// An edge takes many times the room of its row.
-const EDGES_AT_ONCE: usize = 1_024;
-
-fn metric_edge_batches(
-    generation: &Generation,
-    index: &SeriesIndex,
-) -> Result<Vec<RecordBatch>, StorageError> {
-    let (mut edges, mut batches) = (Vec::with_capacity(EDGES_AT_ONCE), Vec::new());
-    head_metric_edges(generation, index, TimeRange::ALL, |edge| {
-        edges.push(edge);
-        if edges.len() == EDGES_AT_ONCE {
-            batches.push(to_batch(&edges));
-            edges.clear();
-        }
-    });
-    if !edges.is_empty() {
-        batches.push(to_batch(&edges));
-    }
-    Ok(batches.into_iter().collect::<Result<_, _>>()?)
 }
 
 /// File I/O and encoding block, so they run apart from the async threads.

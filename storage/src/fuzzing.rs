@@ -107,6 +107,7 @@ pub fn data_file(bytes: &[u8]) {
             promoted: Arc::new(Promoted::of_schema(Table::Spans, &Table::Spans.schema())),
             files: vec![Arc::new(file)],
             head: Vec::new(),
+            made: None,
             object_store: objects,
             footers: Arc::new(FooterCache::new(1 << 20)),
         };

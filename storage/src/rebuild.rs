@@ -6,17 +6,16 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use hashbrown::HashMap;
-use pharos_model::{EDGE_METRICS, Edge, NativeHistogram, SeriesId, TimeRange, UnixNanos};
+use pharos_model::{Edge, TimeRange, UnixNanos};
 
 use crate::{
-    DataFile, Scan, ScanValue, StorageError, Table, TableSnapshot,
-    columns::{from_batch, to_batch},
+    DataFile, Scan, StorageError, Table, TableSnapshot,
+    columns::to_batch,
     compact::Compactor,
-    derive::{EdgeSums, TraceSums, merge_edges, metric_edges},
+    derive::{EdgeSums, TraceSums, merge_edges},
     flush::off_thread,
     parquet_file::{COMPACT_LEVEL, FileWriter, by_day, sorted},
-    rows::{HistogramRow, SampleRow, TraceSummary},
+    rows::TraceSummary,
     shared::Shared,
     table_log::Change,
     table_store::Unpublished,
@@ -80,7 +79,7 @@ trait Rebuild {
     fn files(&self) -> Vec<Arc<DataFile>>;
 
     /// Takes in the base rows that start in `window`.
-    async fn add(&mut self, shared: &Shared, window: TimeRange) -> Result<(), StorageError>;
+    async fn add(&mut self, window: TimeRange) -> Result<(), StorageError>;
 
     /// The rows that are complete when all base rows before `end` are in.
     fn complete_before(&mut self, end: UnixNanos) -> Vec<Self::Row>;
@@ -100,7 +99,7 @@ async fn rebuild<R: Rebuild>(
     let mut written = 0;
     loop {
         let end = start.plus_nanos(WINDOW_NS);
-        table.add(shared, TimeRange::new(start, end)).await?;
+        table.add(TimeRange::new(start, end)).await?;
         let is_last = end > last;
         let rows = table.complete_before(if is_last { UnixNanos::MAX } else { end });
         if !rows.is_empty() {
@@ -141,10 +140,7 @@ fn stored(shared: &Shared, table: Table) -> Result<TableSnapshot, StorageError> 
 struct Edges {
     spans: TableSnapshot,
     access_logs: TableSnapshot,
-    samples: TableSnapshot,
-    histograms: TableSnapshot,
     sums: EdgeSums,
-    of_metrics: Vec<Edge>,
 }
 
 impl Edges {
@@ -152,56 +148,8 @@ impl Edges {
         Ok(Edges {
             spans: stored(shared, Table::Spans)?,
             access_logs: stored(shared, Table::AccessLogs)?,
-            samples: stored(shared, Table::Samples)?,
-            histograms: stored(shared, Table::Histograms)?,
             sums: EdgeSums::default(),
-            of_metrics: Vec::new(),
         })
-    }
-
-    /// Of the series that make edges, in the order of time.
-    async fn samples(
-        &self,
-        window: TimeRange,
-    ) -> Result<HashMap<SeriesId, (Vec<i64>, Vec<f64>)>, StorageError> {
-        let mut found: HashMap<SeriesId, Vec<(i64, f64)>> = HashMap::new();
-        for metric in EDGE_METRICS {
-            let scan = Scan::new(window)
-                .columns(["series", "time", "value"])
-                .equal("metric", ScanValue::Text(metric.to_string()));
-            let mut batches = self.samples.read(&scan).await?;
-            while let Some(batch) = batches.try_next().await? {
-                for row in from_batch::<SampleRow>(&batch)? {
-                    found.entry(row.series).or_default().push((row.time_ms, row.value));
-                }
-            }
-        }
-        let in_order = |(id, mut samples): (SeriesId, Vec<(i64, f64)>)| {
-            samples.sort_by_key(|(time_ms, _)| *time_ms);
-            samples.dedup_by_key(|(time_ms, _)| *time_ms);
-            (id, samples.into_iter().unzip())
-        };
-        Ok(found.into_iter().map(in_order).collect())
-    }
-}
-
-impl Edges {
-    /// Of the series that make edges, by series and time.
-    async fn histograms(
-        &self,
-        window: TimeRange,
-    ) -> Result<BTreeMap<(SeriesId, i64), Arc<NativeHistogram>>, StorageError> {
-        let mut found = BTreeMap::new();
-        for metric in EDGE_METRICS {
-            let scan = Scan::new(window).equal("metric", ScanValue::Text(metric.to_string()));
-            let mut batches = self.histograms.read(&scan).await?;
-            while let Some(batch) = batches.try_next().await? {
-                for row in from_batch::<HistogramRow>(&batch)? {
-                    found.insert((row.series, row.time_ms), row.histogram);
-                }
-            }
-        }
-        Ok(found)
     }
 }
 
@@ -210,13 +158,10 @@ impl Rebuild for Edges {
     type Row = Edge;
 
     fn files(&self) -> Vec<Arc<DataFile>> {
-        [&self.spans, &self.access_logs, &self.samples, &self.histograms]
-            .iter()
-            .flat_map(|table| table.files.iter().cloned())
-            .collect()
+        self.spans.files.iter().chain(&self.access_logs.files).cloned().collect()
     }
 
-    async fn add(&mut self, shared: &Shared, window: TimeRange) -> Result<(), StorageError> {
+    async fn add(&mut self, window: TimeRange) -> Result<(), StorageError> {
         let mut spans = self.spans.read(&Scan::new(window)).await?;
         while let Some(batch) = spans.try_next().await? {
             self.sums.add_spans(&batch)?;
@@ -225,20 +170,12 @@ impl Rebuild for Edges {
         while let Some(batch) = access_logs.try_next().await? {
             self.sums.add_access_logs(&batch)?;
         }
-        let samples = self.samples(window).await?;
-        let series = samples.iter().map(|(id, (times_ms, values))| (*id, &**times_ms, &**values));
-        let histograms = self.histograms(window).await?;
-        let histograms =
-            histograms.iter().map(|((series, time_ms), histogram)| (*series, *time_ms, &**histogram));
-        self.of_metrics.extend(metric_edges(series, histograms, &shared.index.read(), TimeRange::ALL));
         Ok(())
     }
 
     /// A request counts when it ends, so the rows of later buckets wait.
     fn complete_before(&mut self, end: UnixNanos) -> Vec<Edge> {
-        let mut edges = self.sums.take_before(end);
-        edges.extend(self.of_metrics.extract_if(.., |edge| edge.bucket < end));
-        merge_edges(edges)
+        merge_edges(self.sums.take_before(end))
     }
 }
 
@@ -261,7 +198,7 @@ impl Rebuild for Summaries {
         self.spans.files.clone()
     }
 
-    async fn add(&mut self, _: &Shared, window: TimeRange) -> Result<(), StorageError> {
+    async fn add(&mut self, window: TimeRange) -> Result<(), StorageError> {
         let scan = Scan::new(window).columns(TraceSums::columns());
         let mut spans = self.spans.read(&scan).await?;
         while let Some(batch) = spans.try_next().await? {

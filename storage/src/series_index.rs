@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
 use pharos_model::{
-    EdgeKey, EdgeMeasure, Exemplar, LabelMatcher, Labels, METRIC_NAME, MatchOp, MetricMetadata, SeriesId,
-    Symbol, TimeRange, edge_of_series,
+    EDGE_METRICS, EdgeKey, EdgeMeasure, Exemplar, LabelMatcher, Labels, METRIC_NAME, MatchOp, MetricMetadata,
+    SeriesId, Symbol, TimeRange, edge_of_series,
 };
 use regex::Regex;
 use roaring::RoaringBitmap;
@@ -121,8 +121,11 @@ impl SeriesIndex {
         self.entries.get_mut(ordinal as usize)?.as_mut()
     }
 
-    pub(crate) fn edge_role(&self, id: SeriesId) -> Option<&EdgeRole> {
-        self.get(id)?.edge.as_ref()
+    /// The series that tell of edges and have samples in `range`, in the order of `select`.
+    pub(crate) fn edge_series(&self, range: TimeRange) -> Result<Vec<(SeriesId, EdgeRole)>, StorageError> {
+        let metrics = LabelMatcher::new(METRIC_NAME, MatchOp::Regex, EDGE_METRICS.join("|"));
+        let found = self.select(&[metrics], range)?;
+        Ok(found.into_iter().filter_map(|entry| Some((entry.id, entry.edge.clone()?))).collect())
     }
 
     pub(crate) fn get(&self, id: SeriesId) -> Option<&Entry> {

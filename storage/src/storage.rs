@@ -20,9 +20,10 @@ use crate::{
     columns::from_batch,
     commit::Command,
     compact::{self, Compactor},
+    derive::Joining,
     flush::off_thread,
     open::{Opened, Places, open},
-    read::{SampleBlock, SampleReader, read_histograms},
+    read::{MetricEdges, SampleBlock, SampleReader, read_histograms},
     rebuild::RebuildProgress,
     rows::ExemplarRow,
     shared::Shared,
@@ -161,7 +162,8 @@ impl Storage {
     /// The table at this moment: every row stored so far is in it once. Files and batches without rows in `range`
     /// are left out; the others come whole.
     pub fn snapshot(&self, table: Table, range: TimeRange) -> Result<TableSnapshot, StorageError> {
-        TableSnapshot::take(&self.shared, table, range)
+        let made = (table == Table::Edges).then(|| MetricEdges::new(self.shared.clone()));
+        Ok(TableSnapshot { made, ..TableSnapshot::take(&self.shared, table, range)? })
     }
 
     /// The table's own columns, then the attributes that are columns by themselves: a list that only grows.
@@ -291,13 +293,13 @@ impl Storage {
 
     /// The edge rows whose ten seconds overlap `range`, each bucket, key and measure once, by time.
     pub async fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, StorageError> {
-        self.snapshot(Table::Edges, range)?.edges(range).await
+        self.snapshot(Table::Edges, range)?.edges(range, Joining::Buckets).await
     }
 
     /// The same rows, but for each key and measure those of all buckets in the middle joined to one: what a sum over
     /// a long time needs. Buckets that `range` cuts, and its first, stay apart, so that a caller may clip them.
     pub async fn edges_joined(&self, range: TimeRange) -> Result<Vec<Edge>, StorageError> {
-        self.snapshot(Table::Edges, range)?.edges_joined(range).await
+        self.snapshot(Table::Edges, range)?.edges(range, Joining::Inner).await
     }
 
     pub fn stats(&self) -> StorageStats {

@@ -71,7 +71,8 @@ async fn draw(
     options: GraphOptions,
     flavour: Flavour,
 ) -> Result<GraphDocument, StorageError> {
-    let sums = summed(engine, &options).await?;
+    let mut sums = FlowSums::new(options.window());
+    sums.add(engine.storage().edges_joined(range(&options)).await?);
     let inventory = engine.inventory();
     let config = if options.wants(Appender::Istio) {
         config_at(engine, &options).await?
@@ -81,26 +82,6 @@ async fn draw(
     let drawn =
         tokio::task::spawn_blocking(move || graph(sums, &options, &inventory, &config, flavour)).await;
     drawn.map_err(|_| StorageError::Closed)
-}
-
-/// Rows that are in memory at once: those of five minutes.
-const STEP_NS: i64 = 30 * EDGE_BUCKET_NS;
-
-/// The window's rows, summed up in the order of time.
-async fn summed(engine: &Engine, options: &GraphOptions) -> Result<FlowSums, StorageError> {
-    let mut sums = FlowSums::new(options.window());
-    let TimeRange { mut start, end } = range(options);
-    // Before the first row there is nothing to step through.
-    if let Some(oldest) = oldest_data(engine) {
-        start = start.max(oldest.floor_to(EDGE_BUCKET_NS));
-    }
-    while start < end {
-        // Steps end between buckets, so that no row is in two of them.
-        let step_end = start.plus_nanos(STEP_NS).min(end);
-        sums.add(engine.storage().edges(TimeRange::new(start, step_end)).await?);
-        start = step_end;
-    }
-    Ok(sums)
 }
 
 /// The configuration as it was at the end of the window.
@@ -240,7 +221,7 @@ async fn namespaces(State(engine): State<Engine>) -> Result<Response, KialiError
     let mut names = known_namespaces(&engine)?;
     let now = UnixNanos::now();
     let recent = TimeRange::new(now.plus_nanos(-600_000_000_000), now);
-    for edge in engine.storage().edges(recent).await? {
+    for edge in engine.storage().edges_joined(recent).await? {
         for peer in [edge.key.source, edge.key.destination] {
             if super::traffic::is_known(&peer.namespace) {
                 names.insert(peer.namespace);

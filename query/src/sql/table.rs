@@ -78,7 +78,8 @@ impl TableProvider for StorageTable {
             Some(columns) => Arc::new(snapshot.schema.project(columns)?),
             None => snapshot.schema.clone(),
         };
-        if schema.fields().iter().any(|field| snapshot.is_made_of_several(field.name())) {
+        let several = schema.fields().iter().any(|field| snapshot.is_made_of_several(field.name()));
+        if several || snapshot.makes_rows() {
             return storage_plan(snapshot, schema, filters, range, limit);
         }
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();

@@ -73,6 +73,33 @@ async fn rows_of_head_and_files_come_as_json() {
     assert_eq!(answer["rows"], json!([["up", 1_700_000_000.0, "2023-11-14T22:13:20Z"]]));
 }
 
+/// They are stored nowhere, and in the table like those of logs and spans.
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_of_counters_are_made_of_samples() {
+    let bench = Bench::with_config(EngineConfig::default()).await;
+    let start_s = 1_700_000_000;
+    let labels = [
+        ("__name__", "istio_requests_total"),
+        ("reporter", "source"),
+        ("source_workload", "a"),
+        ("destination_workload", "b"),
+    ];
+    let labels = Labels::from_pairs(labels);
+    bench.append_counter(labels, (start_s..start_s + 60).step_by(5), |t| (t - start_s) as f64).await;
+    for round in ["in the head", "in files"] {
+        let (_, answer) = ask(
+            &bench,
+            "SELECT source_workload, count(*), sum(samples), sum(increase) FROM edges
+             WHERE origin = 'metrics' AND destination_workload = 'b' AND time >= '2023-11-14T22:13:30Z' GROUP BY 1",
+        )
+        .await;
+        assert_eq!(answer["rows"], json!([["a", 5, 10, 25.0]]), "{round}: {answer}");
+        let (_, answer) = ask(&bench, "SELECT count(*) FROM edges WHERE destination_workload = 'c'").await;
+        assert_eq!(answer["rows"], json!([[0]]), "{round}");
+        bench.storage.flush().await.expect("flushed");
+    }
+}
+
 /// Rows with the attribute in the map only, in a column, and in the head: one table.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attribute_that_became_a_column_is_found_in_all_rows() {

@@ -3,17 +3,12 @@ use std::{hash::BuildHasher, sync::Arc};
 use arrow::{array::RecordBatch, compute::take_record_batch, error::ArrowError};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use pharos_model::{
-    AccessLog, AccessLogNumbers, CounterPart, EDGE_BUCKET_NS, Edge, EdgeKey, EdgeMeasure, HistogramPart,
-    Latency, LatencySketch, NativeHistogram, Sample, SeriesId, Span, TimeRange, UnixNanos, counts_for_edges,
-    edge_of_access_log, edge_of_span,
+    AccessLog, AccessLogNumbers, CounterPart, EDGE_BUCKET_NS, Edge, EdgeKey, EdgeMeasure, Latency,
+    LatencySketch, Span, TimeRange, UnixNanos, edge_of_access_log, edge_of_span,
 };
 
 use super::Groups;
-use crate::{
-    columns::{Column, Row, field, from_batch},
-    head::{Generation, HeadSeries},
-    series_index::{EdgeRole, SeriesIndex},
-};
+use crate::columns::{Column, Row, field, from_batch};
 
 /// Edge rows under construction from access logs and spans.
 #[derive(Clone, Default)]
@@ -177,146 +172,6 @@ impl Row for SpanNumbers {
 
 pub(crate) fn bucket_overlaps(bucket: UnixNanos, range: TimeRange) -> bool {
     range.overlaps(bucket, bucket.plus_nanos(EDGE_BUCKET_NS - 1))
-}
-
-/// A bucket, what the series of one edge share, and what they count.
-type MetricKey = (UnixNanos, SeriesId, EdgeMeasure);
-
-struct MetricSum {
-    counter: CounterPart,
-    /// By bucket bound.
-    bounds: Vec<(f64, CounterPart)>,
-}
-
-/// Edge rows under construction from samples.
-#[derive(Default)]
-struct MetricSums(HashMap<MetricKey, (Arc<EdgeKey>, MetricSum)>);
-
-impl MetricSums {
-    /// Samples of one series in the order of time.
-    fn add(&mut self, role: &EdgeRole, times_ms: &[i64], values: &[f64], range: TimeRange) {
-        for (time_ms, value) in times_ms.iter().zip(values) {
-            let sample = Sample { time_ms: *time_ms, value: *value };
-            let bucket = UnixNanos::from_millis(*time_ms).floor_to(EDGE_BUCKET_NS);
-            if !counts_for_edges(&sample) || !bucket_overlaps(bucket, range) {
-                continue;
-            }
-            let part = CounterPart::of(sample);
-            let (_, sum) = self.0.entry((bucket, role.key.series, role.measure)).or_insert_with(|| {
-                (role.key.clone(), MetricSum { counter: CounterPart::default(), bounds: Vec::new() })
-            });
-            match role.bound {
-                None => sum.counter.join(&part),
-                Some(bound) => match sum.bounds.iter_mut().find(|(known, _)| *known == bound) {
-                    Some((_, counter)) => counter.join(&part),
-                    None => sum.bounds.push((bound, part)),
-                },
-            }
-        }
-    }
-
-    fn take(&mut self) -> impl Iterator<Item = Edge> {
-        self.0.drain().map(|((bucket, _, measure), (key, sum))| Edge {
-            bucket,
-            key: Arc::unwrap_or_clone(key),
-            measure,
-            counter: sum.counter,
-            latency: histogram(sum.bounds),
-        })
-    }
-}
-
-/// The edge rows of samples and native histograms, which come by series, each in the order of time.
-pub(crate) fn metric_edges<'a>(
-    samples: impl Iterator<Item = (SeriesId, &'a [i64], &'a [f64])>,
-    histograms: impl Iterator<Item = (SeriesId, i64, &'a NativeHistogram)>,
-    index: &SeriesIndex,
-    range: TimeRange,
-) -> Vec<Edge> {
-    let mut sums = MetricSums::default();
-    for (id, times_ms, values) in samples {
-        if let Some(role) = index.edge_role(id) {
-            sums.add(role, times_ms, values, range);
-        }
-    }
-    let mut natives = native_edges(histograms, index, range);
-    natives.retain(|key, _| !sums.0.contains_key(key));
-    sums.take().chain(natives.into_values()).collect()
-}
-
-/// The edge rows of the head's samples and native histograms. Those of one key follow each other, so that few are
-/// under construction.
-pub(crate) fn head_metric_edges(
-    head: &Generation,
-    index: &SeriesIndex,
-    range: TimeRange,
-    mut visit: impl FnMut(Edge),
-) {
-    let samples = &head.samples;
-    let mut natives = native_edges(head.histograms.iter(), index, range);
-    let role = |series: &HeadSeries| index.edge_role(series.labels.series_id());
-    let mut series: Vec<(&EdgeRole, &HeadSeries)> =
-        samples.iter().filter_map(|series| Some((role(series)?, series))).collect();
-    series.sort_by_key(|(role, _)| role.key.series);
-    let mut sums = MetricSums::default();
-    let (mut times_ms, mut values) = (Vec::new(), Vec::new());
-    for of_key in series.chunk_by(|(left, _), (right, _)| left.key.series == right.key.series) {
-        for (role, series) in of_key {
-            times_ms.clear();
-            values.clear();
-            // A bucket that the range cuts is made whole.
-            samples.copy(series, i64::MIN, i64::MAX, &mut times_ms, &mut values);
-            sums.add(role, &times_ms, &values, range);
-        }
-        if !natives.is_empty() {
-            natives.retain(|key, _| !sums.0.contains_key(key));
-        }
-        sums.take().for_each(&mut visit);
-    }
-    natives.into_values().for_each(visit);
-}
-
-/// Where a histogram comes in the classic form too, that one tells all.
-fn native_edges<'a>(
-    histograms: impl Iterator<Item = (SeriesId, i64, &'a NativeHistogram)>,
-    index: &SeriesIndex,
-    range: TimeRange,
-) -> HashMap<MetricKey, Edge> {
-    let mut edges: HashMap<MetricKey, Edge> = HashMap::new();
-    for (id, time_ms, histogram) in histograms {
-        let Some(role) = index.edge_role(id) else { continue };
-        let sample = Sample { time_ms, value: histogram.sum };
-        let bucket = UnixNanos::from_millis(time_ms).floor_to(EDGE_BUCKET_NS);
-        if !counts_for_edges(&sample) || !bucket_overlaps(bucket, range) {
-            continue;
-        }
-        let edge = edges.entry((bucket, role.key.series, role.measure)).or_insert_with(|| Edge {
-            bucket,
-            key: EdgeKey::clone(&role.key),
-            measure: role.measure,
-            counter: CounterPart::default(),
-            latency: Latency::None,
-        });
-        edge.counter.join(&CounterPart::of(sample));
-        if role.measure == EdgeMeasure::DurationMs {
-            edge.latency.join(&Latency::Histogram(HistogramPart::of_native(histogram)));
-        }
-    }
-    edges
-}
-
-fn histogram(mut bounds: Vec<(f64, CounterPart)>) -> Latency {
-    if bounds.is_empty() {
-        return Latency::None;
-    }
-    bounds.sort_by(|(left, _), (right, _)| left.total_cmp(right));
-    let column = |of: fn(&CounterPart) -> f64| bounds.iter().map(|(_, counter)| of(counter)).collect();
-    Latency::Histogram(HistogramPart {
-        bounds: bounds.iter().map(|(bound, _)| *bound).collect(),
-        first: column(|counter| counter.first),
-        last: column(|counter| counter.last),
-        increase: column(|counter| counter.increase),
-    })
 }
 
 /// Joins rows of one bucket, key and measure that lie in several files or generations; sorted by time.

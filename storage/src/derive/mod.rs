@@ -2,8 +2,10 @@
 
 mod edges;
 mod groups;
+mod metric_edges;
 mod traces;
 
-pub(crate) use edges::{EdgeSums, bucket_overlaps, head_metric_edges, merge_edges, metric_edges};
+pub(crate) use edges::{EdgeSums, bucket_overlaps, merge_edges};
 pub(crate) use groups::Groups;
+pub(crate) use metric_edges::{Joining, MetricSums};
 pub(crate) use traces::{TRACE_GAP_NS, TraceSums, summarise};

@@ -70,13 +70,6 @@ impl HeadHistograms {
             .map(|(time_ms, histogram)| (*time_ms, histogram))
     }
 
-    /// By series, each in the order of time.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SeriesId, i64, &NativeHistogram)> {
-        self.series.iter().flat_map(|(id, (_, histograms))| {
-            histograms.iter().map(|(time_ms, histogram)| (*id, *time_ms, &**histogram))
-        })
-    }
-
     /// Everything, or nothing if no row lies in `range`.
     pub(crate) fn batches(&self, range: TimeRange) -> Result<Vec<RecordBatch>, StorageError> {
         if !self.times().is_some_and(|(first, last)| range.overlaps(first, last)) {

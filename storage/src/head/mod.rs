@@ -17,7 +17,7 @@ pub(crate) use edges::{HeadEdges, RowsOfEdges};
 pub(crate) use frozen::{FrozenSamples, put_in_order};
 pub(crate) use histograms::{HeadHistograms, weight as histogram_weight};
 pub(crate) use rows::HeadRows;
-pub(crate) use samples::{HeadSamples, HeadSeries};
+pub(crate) use samples::HeadSamples;
 
 use crate::{StorageError, Table, columns::from_batch, rows::HistogramRow};
 

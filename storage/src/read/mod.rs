@@ -3,6 +3,7 @@
 mod data_file;
 mod edges;
 mod histograms;
+mod metric_edges;
 mod newest;
 mod predicate;
 mod prune;
@@ -15,6 +16,7 @@ pub use data_file::DataFile;
 pub(crate) use data_file::{FileSource, FooterCache};
 pub use histograms::SeriesHistograms;
 pub(crate) use histograms::read_histograms;
+pub(crate) use metric_edges::MetricEdges;
 pub use predicate::ScanValue;
 pub(crate) use prune::times_us as row_group_times_us;
 pub(crate) use recent::RecentSamples;

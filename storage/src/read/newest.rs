@@ -74,7 +74,7 @@ pub(super) async fn read(snapshot: &TableSnapshot, plan: &Plan) -> Result<Vec<Re
     let mut newest = Newest { limit, heap: BinaryHeap::new() };
     let mut parts: Vec<Part> = Vec::new();
     let head = View::of_head(plan.table);
-    for batch in &snapshot.head {
+    let mut offer = |batch: &RecordBatch, newest: &mut Newest| -> Result<(), StorageError> {
         let tested = head.show(batch, &plan.tested)?;
         let times = times_ns(&tested);
         let rows = matching(&tested, &times, plan.range, &plan.equals)?;
@@ -82,6 +82,18 @@ pub(super) async fn read(snapshot: &TableSnapshot, plan: &Plan) -> Result<Vec<Re
             newest.offer((times.get(row).copied().unwrap_or_default(), parts.len(), row));
         }
         parts.push(Part::Head(batch.clone()));
+        Ok(())
+    };
+    for batch in &snapshot.head {
+        offer(batch, &mut newest)?;
+    }
+    if let Some(made) = &snapshot.made {
+        for window in made.windows(plan.range).into_iter().rev() {
+            if newest.is_beyond(window.end.micros()) {
+                break;
+            }
+            offer(&made.batch(window).await?, &mut newest)?;
+        }
     }
     let mut files: Vec<&Arc<DataFile>> =
         snapshot.files.iter().filter(|file| file.overlaps(plan.range)).collect();

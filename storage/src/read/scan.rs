@@ -8,7 +8,7 @@ use parquet::arrow::{
 use pharos_model::TimeRange;
 
 use super::{
-    FileSource, ScanValue, TableSnapshot, newest,
+    FileSource, MetricEdges, ScanValue, TableSnapshot, newest,
     predicate::{NANOS_COLUMNS, matching, times_ns},
     prune,
 };
@@ -113,10 +113,26 @@ pub(super) fn mask(view: &View, builder: &prune::Builder, wanted: &[Wanted]) -> 
 
 impl TableSnapshot {
     /// The rows that the scan asks for. Unless it asks for the newest first, they come in the order of files, each
-    /// sorted as its table is, and those of the head last.
+    /// sorted as its table is, and those of the head last, before those that are made as they are read.
     pub async fn read(
         &self,
         scan: &Scan,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
+        self.read_with(scan, self.made.clone()).await
+    }
+
+    /// As `read`, but for the rows that are made as they are read.
+    pub(super) async fn read_stored(
+        &self,
+        scan: &Scan,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
+        self.read_with(scan, None).await
+    }
+
+    async fn read_with(
+        &self,
+        scan: &Scan,
+        made: Option<MetricEdges>,
     ) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
         let plan = Plan::new(self, scan)?;
         if scan.newest_first {
@@ -133,7 +149,11 @@ impl TableSnapshot {
             })
             .try_flatten();
         let head = View::of_head(self.table);
-        let from_head = stream::iter(self.head.clone()).map(move |batch| {
+        let windows = made.iter().flat_map(|made| made.windows(plan.range)).collect::<Vec<_>>();
+        let made = stream::iter(windows.into_iter().zip(std::iter::repeat(made)))
+            .filter_map(|(window, made)| async move { Some(made?.batch(window).await) });
+        let from_head = stream::iter(self.head.clone()).map(Ok).chain(made).map(move |batch| {
+            let batch = batch?;
             let tested = head.show(&batch, &plan.tested)?;
             let rows = matching(&tested, &times_ns(&tested), plan.range, &plan.equals)?;
             Ok(head.show(&filter_record_batch(&batch, &rows)?, &plan.output)?)

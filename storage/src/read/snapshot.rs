@@ -2,16 +2,15 @@ use std::sync::Arc;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use object_store::ObjectStore;
-use pharos_model::{EDGE_BUCKET_NS, Edge, TimeRange};
+use pharos_model::{EDGE_BUCKET_NS, TimeRange};
 
-use super::{DataFile, FooterCache};
+use super::{DataFile, FooterCache, MetricEdges};
 use crate::{
     StorageError, Table,
     columns::{Row, to_batch},
-    derive::{head_metric_edges, summarise},
+    derive::summarise,
     head::{Generation, RowsOfEdges},
     promoted::{self, Promoted},
-    series_index::SeriesIndex,
     shared::{Shared, State, TableFiles},
 };
 
@@ -27,21 +26,23 @@ pub struct TableSnapshot {
     pub files: Vec<Arc<DataFile>>,
     /// Rows that are in no file yet, with the table's own columns.
     pub head: Vec<RecordBatch>,
+    /// Rows that never are: they are made of those of other tables as they are then, when they are read.
+    pub(crate) made: Option<MetricEdges>,
     /// Where the files' paths lead.
     pub object_store: Arc<dyn ObjectStore>,
     pub(crate) footers: Arc<FooterCache>,
 }
 
 impl TableSnapshot {
+    /// Without the rows that are made as they are read.
     pub(crate) fn take(
         shared: &Shared,
         table: Table,
         range: TimeRange,
     ) -> Result<TableSnapshot, StorageError> {
         let (files, head) = {
-            let index = shared.index.read();
             let state = shared.state.read();
-            (state.table(table).clone(), Unflushed::take(&state, &index, table, range)?)
+            (state.table(table).clone(), Unflushed::take(&state, table, range)?)
         };
         // An edge's row is of the ten seconds that follow its time.
         let reach = match table {
@@ -69,6 +70,7 @@ impl TableSnapshot {
             promoted,
             files,
             head: Vec::new(),
+            made: None,
             object_store: shared.object_store.clone(),
             footers: shared.footers.clone(),
         }
@@ -80,7 +82,12 @@ impl TableSnapshot {
         of_map || promoted::parse_name(self.table, column).is_some()
     }
 
-    /// Rows in all, those of files by their log.
+    /// Whether there are rows beside those of files and head, which [`TableSnapshot::read`] alone makes.
+    pub fn makes_rows(&self) -> bool {
+        self.made.is_some()
+    }
+
+    /// Rows of files, by their log, and of the head.
     pub fn rows(&self) -> u64 {
         self.files.iter().map(|file| file.rows).sum::<u64>()
             + self.head.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
@@ -93,35 +100,19 @@ enum Unflushed {
     Rows(Vec<RecordBatch>),
     /// Of which summaries are to be made.
     Spans(Vec<RecordBatch>),
-    Edges {
-        of_samples: Vec<Edge>,
-        of_rows: Vec<RowsOfEdges>,
-    },
+    /// Of whose rows edges are to be made.
+    Edges(Vec<RowsOfEdges>),
 }
 
 impl Unflushed {
-    fn take(
-        state: &State,
-        index: &SeriesIndex,
-        table: Table,
-        range: TimeRange,
-    ) -> Result<Unflushed, StorageError> {
+    fn take(state: &State, table: Table, range: TimeRange) -> Result<Unflushed, StorageError> {
         let generations = || state.unflushed(table);
         let batches = |table| {
             let all = generations().map(|generation| generation.batches(table, range));
             Ok::<_, StorageError>(all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         };
         Ok(match table {
-            Table::Edges => {
-                let mut of_samples = Vec::new();
-                for generation in generations() {
-                    head_metric_edges(generation, index, range, |edge| of_samples.push(edge));
-                }
-                Unflushed::Edges {
-                    of_samples,
-                    of_rows: generations().map(Generation::rows_of_edges).collect(),
-                }
-            }
+            Table::Edges => Unflushed::Edges(generations().map(Generation::rows_of_edges).collect()),
             Table::TraceSummaries => Unflushed::Spans(batches(Table::Spans)?),
             _ => Unflushed::Rows(batches(table)?),
         })
@@ -131,12 +122,11 @@ impl Unflushed {
         match self {
             Unflushed::Rows(batches) => Ok(batches),
             Unflushed::Spans(batches) => one_batch(&summarise(&batches)?),
-            Unflushed::Edges { of_samples: mut edges, of_rows } => {
-                for rows in of_rows {
+            Unflushed::Edges(generations) => {
+                let mut edges = Vec::new();
+                for rows in generations {
                     edges.extend(rows.edges(range)?);
                 }
-                // The order of files: one counter's rows are joined as they come.
-                edges.sort_by_key(|edge| (edge.bucket, edge.counter.first_ms));
                 one_batch(&edges)
             }
         }
