@@ -130,7 +130,15 @@ impl Measure for Figures {
             ]),
         )?;
 
-        let tables = self.storage.stats().tables;
+        let stored = self.storage.stats();
+        gauges(
+            &mut encoder,
+            "damaged_files",
+            "Data files of which a read found since the start that they are not as they were written",
+            None,
+            std::iter::once(([], stored.damaged_files)),
+        )?;
+        let tables = stored.tables;
         let by_table = |value: fn(&pharos_storage::TableStats) -> u64| {
             tables.iter().map(move |table| ([("table", table.table.name())], value(table)))
         };

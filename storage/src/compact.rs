@@ -44,6 +44,8 @@ pub(crate) async fn run(compactor: Arc<Mutex<Compactor>>) {
 
 pub(crate) struct Compactor {
     flusher: Flusher,
+    /// Files that a merge could not read. They stay as they are, for those who can do without the broken part of them.
+    unreadable: HashSet<Path>,
     /// Files that no log names any more.
     replaced: Vec<(Instant, Arc<DataFile>)>,
     swept: Option<Instant>,
@@ -51,7 +53,7 @@ pub(crate) struct Compactor {
 
 impl Compactor {
     pub(crate) fn new(flusher: Flusher) -> Compactor {
-        Compactor { flusher, replaced: Vec::new(), swept: None }
+        Compactor { flusher, unreadable: HashSet::new(), replaced: Vec::new(), swept: None }
     }
 
     pub(crate) fn flusher(&self) -> &Flusher {
@@ -74,11 +76,23 @@ impl Compactor {
     fn due_for_merge(&self, table: Table) -> Option<Vec<Arc<DataFile>>> {
         let config = &self.flusher.shared.config;
         let files = self.flusher.shared.state.read().table(table).files.clone();
+        let readable = |file: &&Arc<DataFile>| !self.unreadable.contains(&file.path);
+        let files: Vec<_> = files.iter().filter(readable).cloned().collect();
         due_for_merge(&files, config.compact_files, config.compact_bytes)
     }
 
     async fn merge(&mut self, table: Table, inputs: Vec<Arc<DataFile>>) -> Result<(), StorageError> {
-        let merged = merge::merge(&self.flusher.shared, table, &inputs).await?;
+        let merged = match merge::merge(&self.flusher.shared, table, &inputs).await {
+            // One broken file must not keep others from being merged, dropped and removed.
+            Err(StorageError::BrokenFile { path, message })
+                if inputs.iter().any(|file| file.path.as_ref() == path) =>
+            {
+                tracing::error!(path, message, "a file cannot be merged with others and stays as it is");
+                self.unreadable.insert(Path::from(path));
+                return Ok(());
+            }
+            merged => merged?,
+        };
         let merged = Arc::new(self.flusher.shared.tables.publish(merged).await?);
         self.flusher.read_back(std::slice::from_ref(&merged)).await?;
         tracing::debug!(table = table.name(), files = inputs.len(), rows = merged.rows, "merged files");
@@ -91,6 +105,7 @@ impl Compactor {
         self.flusher.replace(table, &change).await?;
         for file in change.remove {
             self.flusher.shared.footers.remove(&file.path);
+            self.unreadable.remove(&file.path);
             self.replaced.push((Instant::now(), file));
         }
         Ok(())

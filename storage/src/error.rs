@@ -1,5 +1,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use crate::checked_files::Damage;
+
 /// Something that the storage could not do. Cheap to clone, since one failed commit answers many writers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
@@ -42,12 +44,21 @@ impl StorageError {
 }
 
 impl StorageError {
+    /// The damage of a data file that another library's error goes back to, if it does.
+    pub fn damage_behind(error: &(dyn std::error::Error + 'static)) -> Option<StorageError> {
+        let damage = Damage::behind(error)?;
+        Some(StorageError::BrokenFile { path: damage.path.to_string(), message: damage.to_string() })
+    }
+
     /// What went wrong while a data file was read. A store that does not answer says nothing of the file.
     pub(crate) fn of_file(
         path: &object_store::path::Path,
         error: parquet::errors::ParquetError,
     ) -> StorageError {
         use object_store::Error as ObjectError;
+        if let Some(broken) = StorageError::damage_behind(&error) {
+            return broken;
+        }
         let path = path.to_string();
         match error {
             parquet::errors::ParquetError::External(source) => match source.downcast::<ObjectError>() {
@@ -66,19 +77,19 @@ impl StorageError {
 
 impl From<arrow::error::ArrowError> for StorageError {
     fn from(error: arrow::error::ArrowError) -> StorageError {
-        StorageError::Arrow(Arc::new(error))
+        StorageError::damage_behind(&error).unwrap_or_else(|| StorageError::Arrow(Arc::new(error)))
     }
 }
 
 impl From<parquet::errors::ParquetError> for StorageError {
     fn from(error: parquet::errors::ParquetError) -> StorageError {
-        StorageError::Parquet(Arc::new(error))
+        StorageError::damage_behind(&error).unwrap_or_else(|| StorageError::Parquet(Arc::new(error)))
     }
 }
 
 impl From<object_store::Error> for StorageError {
     fn from(error: object_store::Error) -> StorageError {
-        StorageError::ObjectStore(Arc::new(error))
+        StorageError::damage_behind(&error).unwrap_or_else(|| StorageError::ObjectStore(Arc::new(error)))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 async fn open(disk: &CrashDisk) -> Result<Storage, StorageError> {
     let config = StorageConfig {
         flush_after: Duration::from_secs(3_600),
+        retention: None,
         group_commit: Duration::ZERO,
         vacuum_after: Duration::ZERO,
         compact_files: 2,
@@ -121,6 +122,36 @@ async fn a_deleted_or_damaged_data_file_is_named_and_the_other_tables_go_on() {
         let found: Vec<_> = snapshot.read(&Scan::new(later)).await.unwrap().try_collect().await.unwrap();
         assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), 10);
     }
+}
+
+#[tokio::test]
+async fn a_bit_that_flips_in_a_page_is_found_by_the_queries_that_need_it_and_costs_only_them() {
+    let (disk, storage) = filled().await;
+    let file = file_of(&disk, Table::Spans);
+    disk.flip_bit(&file, 40);
+    let error = count(&storage, Table::Spans).await.unwrap_err().to_string();
+    assert!(error.contains(&file) && error.contains("not those that were written"), "{error}");
+    assert_eq!(storage.stats().damaged_files, 1);
+    assert_eq!(count(&storage, Table::AccessLogs).await.unwrap(), 10);
+    // Rows that come later are found, and their files merged: without the one that is damaged.
+    let later = |n: u64| 1_000_000 + n * 10..1_000_010 + n * 10;
+    for n in 0..3 {
+        storage.append(spans(later(n))).await.unwrap();
+        storage
+            .append(Batch::AccessLogs((n * 10 + 10..n * 10 + 20).map(access_log).collect()))
+            .await
+            .unwrap();
+        storage.flush().await.unwrap();
+    }
+    storage.compact().await.unwrap();
+    let files = |table: Table| storage.snapshot(table, TimeRange::ALL).unwrap().files.len();
+    assert_eq!((files(Table::AccessLogs), files(Table::Spans)), (1, 2));
+    let range = TimeRange::new(span(900_000).start, span(2_000_000).start);
+    let found = storage.snapshot(Table::Spans, range).unwrap().read(&Scan::new(range)).await.unwrap();
+    let found: Vec<_> = found.try_collect().await.unwrap();
+    assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), 30);
+    let error = count(&storage, Table::Spans).await.unwrap_err().to_string();
+    assert!(error.contains(&file), "{error}");
 }
 
 #[tokio::test]

@@ -10,9 +10,10 @@ use pharos_model::{TimeRange, UnixNanos};
 
 use crate::{
     DataFile, Scan, ScanValue, Table, TableSnapshot,
+    checked_files::FileSums,
     disk::{Disk, DiskFile, FileStat},
     promoted::Promoted,
-    read::FooterCache,
+    read::footer_cache,
     table_log::{DeltaLog, TableLog},
     wal::{self, Schemas},
 };
@@ -87,8 +88,9 @@ fn run(work: impl Future<Output = ()>) {
     RUNTIME.with(|runtime| runtime.block_on(work));
 }
 
-/// A data file of the table `spans`: read whole, and searched as queries search.
+/// A data file of the table `spans`: its checksums, then read whole, and searched as queries search.
 pub fn data_file(bytes: &[u8]) {
+    let _ = FileSums::parse(bytes.len() as u64, bytes);
     run(async {
         let path = Path::from("spans/date=2026-11-21/file.parquet");
         let objects = Arc::new(InMemory::new());
@@ -109,7 +111,7 @@ pub fn data_file(bytes: &[u8]) {
             head: Vec::new(),
             made: None,
             object_store: objects,
-            footers: Arc::new(FooterCache::new(1 << 20)),
+            footers: Arc::new(footer_cache(1 << 20)),
         };
         let of_trace = Scan::new(TimeRange::ALL).equal("trace_id", ScanValue::Bytes(vec![0; 16]));
         let scans = [

@@ -7,6 +7,7 @@
 //! truth of its own: `edges` and `trace_summaries` can be made anew from the other tables.
 
 mod attribute_types;
+mod checked_files;
 mod columns;
 mod commit;
 mod compact;
@@ -21,6 +22,7 @@ mod error;
 mod export;
 #[cfg(test)]
 mod fault_tests;
+mod file_cache;
 mod flush;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

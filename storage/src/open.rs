@@ -23,7 +23,7 @@ use crate::{
     flush::{Committed, Flusher, TableLogs, blocking},
     head::{FrozenSamples, Generation, HeadSamples},
     identity::{self, RecentIdentities},
-    read::{FooterCache, RecentSamples},
+    read::{RecentSamples, footer_cache},
     rows::{HistogramRow, SampleRow, SeriesRow},
     series_index::SeriesIndex,
     shared::{Flushed, Shared, State, TableFiles},
@@ -71,7 +71,7 @@ impl Places {
 
 pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened, StorageError> {
     let Places { disk, tables: table_store, logs: log_opener } = places;
-    let object_store = table_store.objects().clone();
+    let object_store = table_store.objects();
     let cleaned = [disk.clone(), table_store.disk().clone()];
     blocking(move || cleaned.iter().try_for_each(|disk| remove_unfinished(&**disk))).await?;
     table_store.claim(&disk).await?;
@@ -110,7 +110,7 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
         disk,
         tables: table_store,
         object_store,
-        footers: Arc::new(FooterCache::new(FOOTER_BYTES)),
+        footers: Arc::new(footer_cache(FOOTER_BYTES)),
         censuses: Default::default(),
         tail: broadcast::Sender::new(TAIL_BATCHES),
         head_bytes: AtomicUsize::new(0),

@@ -24,6 +24,7 @@ use pharos_model::{TimeRange, UnixNanos};
 use self::tried::TriedWriter;
 use crate::{
     DataFile, StorageError, Table,
+    checked_files::{BlockSums, footer_bytes},
     disk::{Disk, DiskFile, UNFINISHED},
     head::HeadSamples,
     promoted::{self, AttributeMap, PARTIAL, Promoted, Split, split},
@@ -152,7 +153,7 @@ impl FileWriter {
         let unfinished = Unfinished { disk, path, wanted: false };
         let schema = promoted.schema.clone();
         let properties = properties(table, &promoted, rows, level)?;
-        let sink = Sink { file, buffer: Vec::new(), length: 0, checksum: 0 };
+        let sink = Sink::new(file);
         let writer = match table {
             Table::Samples => RowGroups::Tried(Box::new(TriedWriter::try_new(sink, schema, &properties)?)),
             _ => RowGroups::Plain(Box::new(ArrowWriter::try_new(sink, schema, Some(properties.build()))?)),
@@ -198,9 +199,7 @@ impl FileWriter {
             writer.note(KeyValue::new(PARTIAL.to_string(), names));
         }
         let mut sink = writer.into_inner()?;
-        io::Write::flush(&mut sink)
-            .and_then(|()| sink.file.sync())
-            .map_err(|error| StorageError::io(&unfinished.path, error))?;
+        sink.finish().map_err(|error| StorageError::io(&unfinished.path, error))?;
         unfinished.wanted = true;
         let file = DataFile {
             path: Path::from(format!("{stem}-{:08x}.parquet", sink.checksum)),
@@ -246,8 +245,12 @@ impl RowGroups {
 
     fn into_inner(self) -> Result<Sink, StorageError> {
         match self {
-            RowGroups::Plain(writer) => Ok(writer.into_inner()?),
-            RowGroups::Tried(writer) => writer.into_inner(),
+            RowGroups::Plain(mut writer) => {
+                writer.flush()?;
+                writer.inner_mut().hold();
+                Ok(writer.into_inner()?)
+            }
+            RowGroups::Tried(writer) => writer.into_inner(Sink::hold),
         }
     }
 }
@@ -268,10 +271,13 @@ impl Drop for Unfinished {
     }
 }
 
-/// Gathers small writes.
+/// Gathers small writes, and sums up what is written.
 struct Sink {
     file: Box<dyn DiskFile>,
     buffer: Vec<u8>,
+    /// Whether the rest is gathered until the file is finished.
+    is_held: bool,
+    blocks: BlockSums,
     /// Of everything handed over.
     length: u64,
     /// CRC-32C.
@@ -279,6 +285,38 @@ struct Sink {
 }
 
 const SINK_BYTES: usize = 256 << 10;
+
+impl Sink {
+    fn new(file: Box<dyn DiskFile>) -> Sink {
+        let blocks = BlockSums::default();
+        Sink { file, buffer: Vec::new(), is_held: false, blocks, length: 0, checksum: 0 }
+    }
+
+    /// All rows are written; indexes and the footer follow.
+    fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Puts the blocks' checksums before the footer. The file is durable then.
+    fn finish(&mut self) -> io::Result<()> {
+        let footer = footer_bytes(&self.buffer).and_then(|bytes| usize::try_from(bytes).ok());
+        let footer_at = footer.and_then(|bytes| self.buffer.len().checked_sub(bytes));
+        let footer = self.buffer.split_off(footer_at.ok_or(io::ErrorKind::InvalidData)?);
+        self.blocks.add(&self.buffer);
+        self.buffer.extend(self.blocks.table(&footer));
+        self.buffer.extend(footer);
+        self.append()?;
+        self.file.sync()
+    }
+
+    fn append(&mut self) -> io::Result<()> {
+        self.file.append(&self.buffer)?;
+        self.length += self.buffer.len() as u64;
+        self.checksum = crc32c::crc32c_append(self.checksum, &self.buffer);
+        self.buffer.clear();
+        Ok(())
+    }
+}
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -290,11 +328,11 @@ impl io::Write for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.append(&self.buffer)?;
-        self.length += self.buffer.len() as u64;
-        self.checksum = crc32c::crc32c_append(self.checksum, &self.buffer);
-        self.buffer.clear();
-        Ok(())
+        if self.is_held {
+            return Ok(());
+        }
+        self.blocks.add(&self.buffer);
+        self.append()
     }
 }
 

@@ -14,6 +14,8 @@ pub struct StorageStats {
     pub wal_bytes: u64,
     /// Put aside since the start because it could not be read.
     pub quarantined_bytes: u64,
+    /// Data files of which a read found damage since the start.
+    pub damaged_files: u64,
     /// Tries to write files that failed since the start.
     pub flush_failures: u64,
     pub series: u64,
@@ -63,6 +65,7 @@ pub(crate) fn collect(shared: &Shared) -> StorageStats {
         head_bytes: shared.head_bytes.load(Ordering::Relaxed) as u64,
         wal_bytes: shared.wal_bytes.load(Ordering::Relaxed),
         quarantined_bytes: shared.quarantined_bytes.load(Ordering::Relaxed),
+        damaged_files: shared.tables.damaged_files() as u64,
         flush_failures: shared.flushed.borrow().failures,
         series,
     }

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::{
     DataFile, StorageError,
+    checked_files::CheckedFiles,
     disk::{Disk, DiskStore, Existing, LocalDisk, publish, put},
     flush::blocking,
 };
@@ -29,7 +30,7 @@ const IDENTITY: &str = "IDENTITY";
 
 #[derive(Clone)]
 pub(crate) struct TableStore {
-    objects: Arc<dyn ObjectStore>,
+    objects: Arc<CheckedFiles>,
     /// Where files are made before they have their name.
     disk: Arc<dyn Disk>,
     home: Home,
@@ -56,12 +57,21 @@ struct Owner {
 
 impl TableStore {
     pub(crate) fn on_disk(disk: Arc<dyn Disk>) -> TableStore {
-        TableStore { objects: Arc::new(DiskStore::new(disk.clone())), disk, home: Home::Disk }
+        TableStore::new(Arc::new(DiskStore::new(disk.clone())), disk, Home::Disk)
     }
 
     /// Files are made on the disk and then uploaded.
     pub(crate) fn in_bucket(objects: Arc<dyn ObjectStore>, disk: Arc<dyn Disk>) -> TableStore {
-        TableStore { objects, disk, home: Home::Bucket }
+        TableStore::new(objects, disk, Home::Bucket)
+    }
+
+    fn new(objects: Arc<dyn ObjectStore>, disk: Arc<dyn Disk>, home: Home) -> TableStore {
+        TableStore { objects: Arc::new(CheckedFiles::new(objects)), disk, home }
+    }
+
+    /// Data files that were found to be damaged since the start.
+    pub(crate) fn damaged_files(&self) -> usize {
+        self.objects.damaged_files()
     }
 
     /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `abfss://…`, or `file:///folder`.
@@ -93,8 +103,9 @@ impl TableStore {
         Ok(TableStore::in_bucket(objects, disk))
     }
 
-    pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
-        &self.objects
+    /// Readers get data files as they were written, or an error.
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.objects.clone()
     }
 
     /// Where files are to be made.

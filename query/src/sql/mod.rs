@@ -48,6 +48,9 @@ pub(crate) enum SqlError {
 
 impl From<DataFusionError> for SqlError {
     fn from(error: DataFusionError) -> SqlError {
+        if let Some(broken) = StorageError::damage_behind(&error) {
+            return SqlError::Internal(broken.to_string());
+        }
         let message = error.strip_backtrace();
         match error.find_root() {
             DataFusionError::ResourcesExhausted(reason) => SqlError::Memory(reason.clone()),

@@ -49,7 +49,7 @@ pub(crate) fn json_files(folder: &Path) -> Vec<(String, Value)> {
 }
 
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     storage: Storage,
     engine: Engine,
 }
@@ -63,7 +63,7 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let storage = Storage::open(StorageConfig::new(folder.path())).await.expect("opens");
         let engine = Engine::new(storage.clone(), config);
-        Bench { _folder: folder, storage, engine }
+        Bench { folder, storage, engine }
     }
 
     async fn append(&self, batch: Batch) {

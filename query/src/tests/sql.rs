@@ -4,8 +4,8 @@ use axum::{
 };
 use datafusion::arrow::ipc::reader::StreamReader;
 use http_body_util::BodyExt;
-use pharos_model::{Attributes, Labels, Span, SpanKind, UnixNanos};
-use pharos_storage::Batch;
+use pharos_model::{Attributes, Labels, Span, SpanKind, TimeRange, UnixNanos};
+use pharos_storage::{Batch, Table};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -34,6 +34,27 @@ async fn bench() -> Bench {
 
 async fn ask(bench: &Bench, query: &str) -> (StatusCode, Value) {
     bench.post("/api/v1/sql", "application/json", json!({ "query": query }).to_string()).await
+}
+
+/// Also where it is DataFusion that reads the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_a_flipped_bit_is_named_in_the_answer() {
+    let bench = bench().await;
+    bench.storage.flush().await.expect("flushed");
+    let snapshot = bench.storage.snapshot(Table::Spans, TimeRange::ALL).expect("a snapshot");
+    let name = snapshot.files.first().expect("a file").path.to_string();
+    let path = bench.folder.path().join(&name);
+    let mut bytes = std::fs::read(&path).expect("readable");
+    bytes[40] ^= 0x20;
+    std::fs::write(&path, bytes).expect("writable");
+    for query in ["SELECT max(duration_ns), min(name) FROM spans", "SELECT attributes FROM spans"] {
+        let (status, answer) = ask(&bench, query).await;
+        assert_eq!(status, 500, "{query}: {answer}");
+        let text = answer.to_string();
+        assert!(text.contains(&name) && text.contains("pharos storage repair"), "{query}: {text}");
+    }
+    let (status, answer) = ask(&bench, "SELECT count(*) FROM samples").await;
+    assert_eq!((status, &answer["rows"][0][0]), (StatusCode::OK, &json!(3)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use arrow::{
     row::{OwnedRow, RowConverter, Rows, SortField},
 };
 use futures::TryStreamExt;
+use object_store::path::Path;
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
 use super::{join::Join, stretches};
@@ -68,6 +69,7 @@ async fn merge_here(
 
 /// A sorted input, at its next row.
 struct Cursor {
+    path: Path,
     stream: ParquetRecordBatchStream<FileSource>,
     keys: Rows,
     /// Number of the current batch among those that the output may still refer to.
@@ -102,7 +104,7 @@ impl Merge {
             let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
             let stream = builder.with_batch_size(BATCH_ROWS).build()?;
             let keys = merge.converter.empty_rows(0, 0);
-            let mut cursor = Cursor { stream, keys, batch: 0, row: 0 };
+            let mut cursor = Cursor { path: file.path.clone(), stream, keys, batch: 0, row: 0 };
             if merge.refill(&mut cursor).await? {
                 merge.cursors.push(cursor);
             }
@@ -112,7 +114,11 @@ impl Merge {
 
     /// Whether the cursor has another batch.
     async fn refill(&mut self, cursor: &mut Cursor) -> Result<bool, StorageError> {
-        while let Some(batch) = cursor.stream.try_next().await? {
+        let next = async |cursor: &mut Cursor| {
+            let next = cursor.stream.try_next().await;
+            next.map_err(|error| StorageError::of_file(&cursor.path, error))
+        };
+        while let Some(batch) = next(cursor).await? {
             if batch.num_rows() > 0 {
                 // A file of an earlier release may lack columns.
                 let batch = in_schema(self.table, &batch)?;

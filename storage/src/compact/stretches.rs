@@ -54,7 +54,8 @@ pub(super) async fn merge(
         let Some((source, footer, view)) = files.get(stretch.file) else { continue };
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer.clone());
         let rows = builder.with_row_groups(vec![stretch.group]).with_batch_size(length).build()?;
-        let rows: Vec<RecordBatch> = rows.try_collect().await?;
+        let rows: Vec<RecordBatch> =
+            rows.try_collect().await.map_err(|error| StorageError::of_file(source.path(), error))?;
         for rows in rows {
             let Split { rows, partial } = in_form(table, promoted, view, rows)?;
             writer.note_partial(partial);

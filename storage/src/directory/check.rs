@@ -96,7 +96,7 @@ impl DataDirectory {
     }
 
     async fn files_of(&self, table: Table) -> Result<Vec<Arc<DataFile>>, StorageError> {
-        match DeltaLog::find(self.objects().clone(), table).await? {
+        match DeltaLog::find(self.objects(), table).await? {
             Some(log) => log.files().await,
             None => Ok(Vec::new()),
         }
@@ -109,7 +109,7 @@ impl DataDirectory {
             StorageError::BrokenFile { message, .. } => message,
             other => other.to_string(),
         };
-        let mut source = FileSource::new(self.objects().clone(), file.clone());
+        let mut source = FileSource::new(self.objects(), file.clone());
         let footer = source.footer(&DataDirectory::footers()).await.map_err(text)?;
         let reader = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer).build();
         let mut batches = reader.map_err(|error| error.to_string())?;

@@ -87,7 +87,7 @@ impl DataDirectory {
         for object in &of_log {
             self.places.tables.remove(&object.location).await?;
         }
-        let mut log = DeltaLog::open(self.objects().clone(), table).await?;
+        let mut log = DeltaLog::open(self.objects(), table).await?;
         let add: Vec<_> = files.into_values().collect();
         let rows_kept = add.iter().map(|file| file.rows).sum();
         let through_segment = readable.flushed_through;
@@ -117,7 +117,7 @@ impl DataDirectory {
             max_time: UnixNanos::MIN,
             modified_ms: object.last_modified.timestamp_millis(),
         };
-        let mut source = FileSource::new(self.objects().clone(), Arc::new(file.clone()));
+        let mut source = FileSource::new(self.objects(), Arc::new(file.clone()));
         let footer = source.footer(&DataDirectory::footers()).await?;
         let promoted = Promoted::of_schema(table, footer.schema());
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);

@@ -18,7 +18,11 @@ pub use self::{
     stat::{ColumnStat, DirectoryStat, TableStat},
 };
 use crate::{
-    StorageConfig, StorageError, open::Places, read::FooterCache, storage::lock, wal::QUARANTINE_DIRECTORY,
+    StorageConfig, StorageError,
+    open::Places,
+    read::{FooterCache, footer_cache},
+    storage::lock,
+    wal::QUARANTINE_DIRECTORY,
 };
 
 /// Told how far long work has come: what is being done, and bytes done of how many.
@@ -66,12 +70,12 @@ impl DataDirectory {
         Ok(DataDirectory { lock: Some(lock), ..directory })
     }
 
-    fn objects(&self) -> &Arc<dyn ObjectStore> {
+    fn objects(&self) -> Arc<dyn ObjectStore> {
         self.places.tables.objects()
     }
 
     fn footers() -> FooterCache {
-        FooterCache::new(FOOTER_BYTES)
+        footer_cache(FOOTER_BYTES)
     }
 
     /// What was put aside because it could not be read.

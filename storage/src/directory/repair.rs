@@ -68,7 +68,7 @@ impl DataDirectory {
     }
 
     async fn repair_table(&self, table: Table, report: &mut RepairReport) -> Result<(), StorageError> {
-        let mut log = match DeltaLog::find(self.objects().clone(), table).await {
+        let mut log = match DeltaLog::find(self.objects(), table).await {
             Ok(Some(log)) => log,
             Ok(None) => return Ok(()),
             Err(error @ StorageError::ObjectStore(_)) => return Err(error),
@@ -122,7 +122,7 @@ impl DataDirectory {
 
     /// Those row groups that can be decoded, in their order.
     async fn readable_rows(&self, table: Table, file: &Arc<DataFile>) -> Kept {
-        let mut source = FileSource::new(self.objects().clone(), file.clone());
+        let mut source = FileSource::new(self.objects(), file.clone());
         let Ok(footer) = source.footer(&DataDirectory::footers()).await else {
             return Kept {
                 groups: Vec::new(),

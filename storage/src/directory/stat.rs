@@ -71,7 +71,7 @@ impl DataDirectory {
     }
 
     async fn stat_files(&self, table: Table, found: &mut TableStat) -> Result<(), StorageError> {
-        let Some(log) = DeltaLog::find(self.objects().clone(), table).await? else { return Ok(()) };
+        let Some(log) = DeltaLog::find(self.objects(), table).await? else { return Ok(()) };
         found.flushed_through = log.through_segment().await?;
         let mut columns: BTreeMap<String, u64> = BTreeMap::new();
         let footers = DataDirectory::footers();
@@ -79,7 +79,7 @@ impl DataDirectory {
         for file in &files {
             (found.files, found.rows, found.bytes) =
                 (found.files + 1, found.rows + file.rows, found.bytes + file.size_bytes);
-            let footer = match FileSource::new(self.objects().clone(), file.clone()).footer(&footers).await {
+            let footer = match FileSource::new(self.objects(), file.clone()).footer(&footers).await {
                 Ok(footer) => footer,
                 Err(error) => {
                     found.problems.push(error.to_string());

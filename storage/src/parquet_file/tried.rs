@@ -113,9 +113,10 @@ impl<W: io::Write + Send> TriedWriter<W> {
         self.file.append_key_value_metadata(note);
     }
 
-    /// Gives the sink back, with everything written to it.
-    pub(super) fn into_inner(mut self) -> Result<W, StorageError> {
+    /// Gives the sink back, with everything written to it. It is told with `hold` when the last row is.
+    pub(super) fn into_inner(mut self, hold: impl FnOnce(&mut W)) -> Result<W, StorageError> {
         self.end_group()?;
+        hold(self.file.inner_mut());
         Ok(self.file.into_inner()?)
     }
 }

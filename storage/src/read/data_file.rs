@@ -1,16 +1,8 @@
-use std::{
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use hashbrown::HashMap;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
-use parking_lot::Mutex;
 use parquet::{
     arrow::{
         arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
@@ -21,7 +13,7 @@ use parquet::{
 };
 use pharos_model::{TimeRange, UnixNanos};
 
-use crate::StorageError;
+use crate::{StorageError, checked_files::checksum_in_name, file_cache::FileCache};
 
 /// A Parquet file of a table, as its log states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +36,7 @@ impl DataFile {
 
     /// The CRC-32C that the file had when it was written; files of others have none in their names.
     pub(crate) fn checksum(&self) -> Option<u32> {
-        let (_, checksum) = self.path.filename()?.strip_suffix(".parquet")?.rsplit_once('-')?;
-        u32::from_str_radix(checksum, 16).ok().filter(|_| checksum.len() == 8)
+        checksum_in_name(&self.path)
     }
 
     /// The UTC date of its partition, `2026-11-21`.
@@ -54,44 +45,11 @@ impl DataFile {
     }
 }
 
-/// Footers of files, so that a dashboard's refresh does not parse them again. Bounded by bytes; the one that was
-/// not used for the longest time goes first.
-pub(crate) struct FooterCache {
-    limit_bytes: usize,
-    footers: Mutex<HashMap<Path, (Arc<ParquetMetaData>, u64)>>,
-    clock: AtomicU64,
-}
+/// Footers of files, so that a dashboard's refresh does not parse them again.
+pub(crate) type FooterCache = FileCache<Arc<ParquetMetaData>>;
 
-impl FooterCache {
-    pub(crate) fn new(limit_bytes: usize) -> FooterCache {
-        FooterCache { limit_bytes, footers: Mutex::new(HashMap::new()), clock: AtomicU64::new(0) }
-    }
-
-    fn get(&self, path: &Path) -> Option<Arc<ParquetMetaData>> {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let mut footers = self.footers.lock();
-        let (footer, used) = footers.get_mut(path)?;
-        *used = now;
-        Some(footer.clone())
-    }
-
-    fn insert(&self, path: Path, footer: Arc<ParquetMetaData>) {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let mut footers = self.footers.lock();
-        footers.insert(path, (footer, now));
-        let mut bytes: usize = footers.values().map(|(footer, _)| footer.memory_size()).sum();
-        while bytes > self.limit_bytes && footers.len() > 1 {
-            let oldest = footers.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
-            match oldest.and_then(|path| footers.remove(&path)) {
-                Some((footer, _)) => bytes -= footer.memory_size(),
-                None => break,
-            }
-        }
-    }
-
-    pub(crate) fn remove(&self, path: &Path) {
-        self.footers.lock().remove(path);
-    }
+pub(crate) fn footer_cache(limit_bytes: usize) -> FooterCache {
+    FileCache::new(limit_bytes, |footer| footer.memory_size())
 }
 
 /// Byte ranges of one file, read through the object store.
@@ -104,6 +62,10 @@ pub(crate) struct FileSource {
 impl FileSource {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, file: Arc<DataFile>) -> FileSource {
         FileSource { store, file }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
     }
 
     /// The footer with its page index, from the cache if it is there.

@@ -13,7 +13,7 @@ mod scan;
 mod snapshot;
 
 pub use data_file::DataFile;
-pub(crate) use data_file::{FileSource, FooterCache};
+pub(crate) use data_file::{FileSource, FooterCache, footer_cache};
 pub use histograms::SeriesHistograms;
 pub(crate) use histograms::read_histograms;
 pub(crate) use metric_edges::MetricEdges;
