@@ -60,13 +60,14 @@ impl Flusher {
                 self.shared.sealed.notified().await;
                 continue;
             };
+            self.shared.flushed.send_modify(|flushed| flushed.tries += 1);
             match self.flush(&generation).await {
                 Ok(()) => self.shared.flushed.send_modify(|flushed| flushed.through = generation.segment),
                 Err(error) => {
                     tracing::error!(segment = generation.segment, %error, "rows could not be written to files; will try again");
                     self.shared.flushed.send_modify(|flushed| {
                         flushed.failures += 1;
-                        flushed.error = Some(error);
+                        flushed.failed = Some((flushed.tries, error));
                     });
                     tokio::time::sleep(RETRY_AFTER).await;
                 }

@@ -97,9 +97,11 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
 
     let wal_disk = disk.clone();
     let replayed = blocking(move || wal::replay(&*wal_disk)).await?;
-    let newest = replayed.last().map(|segment| (segment.segment, segment.length));
+    // Segments that a crash left without a header have nothing, and say nothing of the one before them.
+    let newest_read = replayed.iter().rfind(|segment| segment.length > 0);
+    let newest_read = newest_read.map(|segment| (segment.segment, segment.length));
     let flushed = tables.iter().filter_map(|table| table.flushed_through).max().unwrap_or(0);
-    let next = newest.map_or(0, |(segment, _)| segment).max(flushed) + 1;
+    let next = replayed.last().map_or(0, |newest| newest.segment).max(flushed) + 1;
 
     let recent = RecentSamples::new(config.recent_samples_bytes);
     let shared = Arc::new(Shared {
@@ -136,7 +138,7 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
     let committer = blocking(move || {
         let mut identities = identities;
         take_in(&of_replay, replayed, &mut identities)?;
-        let segment = open_segment(&of_replay, next, newest)?;
+        let segment = open_segment(&of_replay, next, newest_read)?;
         Ok((identities, segment))
     });
     let (identities, segment) = committer.await?;

@@ -56,9 +56,11 @@ pub(crate) struct Shared {
 pub(crate) struct Flushed {
     /// Everything up to this segment is in files.
     pub(crate) through: u64,
-    /// Tries that failed since the start, and why the last did.
+    /// Tries to write a generation to files that were begun since the start, and those of them that failed.
+    pub(crate) tries: u64,
     pub(crate) failures: u64,
-    pub(crate) error: Option<StorageError>,
+    /// The last try that failed, by its number, and why.
+    pub(crate) failed: Option<(u64, StorageError)>,
 }
 
 /// Everything that a snapshot is taken of. For each table, a row is either in its files or in a generation that is

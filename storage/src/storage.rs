@@ -26,7 +26,7 @@ use crate::{
     read::{MetricEdges, SampleBlock, SampleReader, read_histograms},
     rebuild::RebuildProgress,
     rows::ExemplarRow,
-    shared::Shared,
+    shared::{Flushed, Shared},
     stats,
 };
 
@@ -309,15 +309,18 @@ impl Storage {
     /// Seals the head and returns when its rows are in files.
     pub async fn flush(&self) -> Result<(), StorageError> {
         let mut flushed = self.shared.flushed.subscribe();
-        let failures = flushed.borrow_and_update().failures;
+        // One that is under way may fail of what is mended by now.
+        let begun_before = flushed.borrow_and_update().tries;
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Seal { reply }).map_err(|_| StorageError::Closed)?;
         let segment = answer.await.map_err(|_| StorageError::Closed)??;
-        let done =
-            flushed.wait_for(|flushed| flushed.through >= segment || flushed.failures > failures).await;
+        let failed = |flushed: &Flushed| {
+            flushed.failed.clone().filter(|(number, _)| *number > begun_before).map(|(_, error)| error)
+        };
+        let done = flushed.wait_for(|flushed| flushed.through >= segment || failed(flushed).is_some()).await;
         let done = done.map_err(|_| StorageError::Closed)?;
-        match &done.error {
-            Some(error) if done.through < segment => Err(error.clone()),
+        match failed(&done) {
+            Some(error) if done.through < segment => Err(error),
             _ => Ok(()),
         }
     }

@@ -4,9 +4,11 @@
 //! these steps, with several fates for what was not synced; the storage is opened on what is left and asked for every
 //! row. Recoveries are recorded in turn, and crash at each of their steps as well.
 //!
-//! `PHAROS_CRASH_POINTS` sets how many crashes are tried (default 10,000), `PHAROS_CRASH_SEED` the first workload's
-//! seed. A failure names the seed of its workload: with it as the first, the same workload is the first to run.
+//! `PHAROS_CRASH_POINTS` sets how many crashes are tried (default 10,000), and with them how many faults of the disk and
+//! moments of a bucket; `PHAROS_CRASH_SEED` is the first workload's seed. A failure names the seed of its workload: with
+//! it as the first, the same workload is the first to run.
 
+mod faults;
 mod known_logs;
 mod ledger;
 mod objects;
@@ -312,10 +314,20 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+fn on_all_cores(work: impl Fn() + Sync) {
+    let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get().min(8));
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(&work))));
+}
+
+/// How many crashes are to be tried.
+fn points() -> u64 {
+    setting("PHAROS_CRASH_POINTS", 10_000)
+}
+
 #[test]
 fn acknowledged_rows_survive_a_crash_at_every_step() {
     let at_rest = runtime().block_on(tables_at_rest());
-    let (points, first_seed) = (setting("PHAROS_CRASH_POINTS", 10_000), setting("PHAROS_CRASH_SEED", 1));
+    let (points, first_seed) = (points(), setting("PHAROS_CRASH_SEED", 1));
     let (tally, next_seed) = (Tally::default(), AtomicU64::new(first_seed));
     let work = || {
         let runtime = runtime();
@@ -328,8 +340,7 @@ fn acknowledged_rows_survive_a_crash_at_every_step() {
             outcome.unwrap_or_else(|error| panic!("PHAROS_CRASH_SEED={seed}: {error}"));
         }
     };
-    let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get().min(8));
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    on_all_cores(work);
     let [crashes, opened, recoveries] =
         [&tally.crashes, &tally.opened, &tally.recoveries].map(|count| count.load(Ordering::Relaxed));
     eprintln!(
@@ -370,46 +381,4 @@ async fn a_seed_gives_the_same_steps_again() {
     let first = steps().await;
     assert!(first.len() > 100);
     assert_eq!(first, steps().await);
-}
-
-/// Runs a workload with the fault, checks, restarts after a crash, checks, and works on.
-async fn try_fault(at_rest: &CrashDisk, fault: Fault, seed: u64) -> Result<(), String> {
-    let text = |error: StorageError| error.to_string();
-    let disk = at_rest.copy(fault);
-    let ledger = Arc::new(Mutex::new(Ledger::default()));
-    if let Ok(storage) = open(&disk).await {
-        let run = Run { storage, disk: disk.clone(), ledger: ledger.clone() };
-        run.work(seed).await;
-        let ledger = ledger.lock().clone();
-        Found::read(&run.storage).await.map_err(text)?.check(&ledger, &ledger)?;
-    }
-    let disk = disk.now().after_crash(Unsynced::Torn(seed));
-    let storage = open(&disk).await.map_err(text)?;
-    let run = Run { storage, disk, ledger: ledger.clone() };
-    let sent = ledger.lock().clone();
-    Found::read(&run.storage).await.map_err(text)?.check(&sent, &sent)?;
-    for kind in Kind::ALL {
-        run.append(kind, 5).await;
-    }
-    run.storage.flush().await.map_err(text)?;
-    let sent = ledger.lock().clone();
-    Found::read(&run.storage).await.map_err(text)?.check(&sent, &sent)?;
-    check_contents(&run.storage).await
-}
-
-/// `PHAROS_FAULT_POINTS` sets at how many of the workload's steps something goes wrong (default 16).
-#[tokio::test]
-async fn rows_survive_a_disk_that_fails_or_is_full_for_a_while() {
-    let at_rest = tables_at_rest().await;
-    let seed = setting("PHAROS_CRASH_SEED", 5);
-    let steps = record(&at_rest, seed).await.unwrap().0.len() as u64;
-    let points = setting("PHAROS_FAULT_POINTS", 16).min(steps);
-    for point in 0..points {
-        let at = 1 + point * steps / points;
-        for fault in [Fault::Error { at }, Fault::Full { from: at, steps: 5 }] {
-            if let Err(error) = try_fault(&at_rest, fault, seed).await {
-                panic!("PHAROS_CRASH_SEED={seed} {fault:?}: {error}");
-            }
-        }
-    }
 }

@@ -14,7 +14,7 @@ use object_store::{
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{Found, Kind, Ledger, Run, config, setting};
+use super::{Found, Kind, Ledger, Run, config, points, setting};
 use crate::{
     Storage, StorageError,
     disk::{CrashDisk, Moment, Unsynced},
@@ -248,10 +248,10 @@ async fn record(disk: &CrashDisk, bucket: &Bucket, seed: u64) -> Vec<Instant> {
     std::mem::take(&mut *instants.lock())
 }
 
-/// `PHAROS_BUCKET_POINTS` sets how many moments of each workload are tried (default 12).
 #[tokio::test]
 async fn acknowledged_rows_survive_a_misbehaving_object_store_and_crashes_of_ours() {
-    let points = setting("PHAROS_BUCKET_POINTS", 12) as usize;
+    // Of each workload; a moment takes as long as many crashes.
+    let points = points().div_ceil(800) as usize;
     let first = setting("PHAROS_CRASH_SEED", 1);
     let (mut troubles, mut rivals) = (0, 0);
     for seed in first..first + 6 {

@@ -49,10 +49,16 @@ pub(crate) fn look(disk: &dyn Disk, aside: Aside<'_>) -> Result<Vec<Replayed>, S
         .filter_map(|(path, _)| path.strip_prefix("wal/")?.strip_suffix(".wal")?.parse().ok())
         .collect();
     numbers.sort_unstable();
-    // Newest first: each header says how much of the segment before it counts.
+    // Newest first: each header says how much of the segment before it counts, and that those between do not.
     let mut limit: Option<(u64, u64)> = None;
+    // Whether no later segment has anything that was acknowledged: a crash may come while one is made, and again.
+    let mut is_newest = true;
     let mut replayed = Vec::new();
-    for (age, number) in numbers.iter().rev().enumerate() {
+    for number in numbers.iter().rev() {
+        if limit.is_some_and(|(segment, _)| segment < *number) {
+            replayed.push(Replayed::nothing_of(*number));
+            continue;
+        }
         let path = segment_path(*number);
         let bytes = disk.read(&path, 0..u64::MAX).map_err(|error| StorageError::io(&path, error))?;
         let counted = match limit {
@@ -61,8 +67,8 @@ pub(crate) fn look(disk: &dyn Disk, aside: Aside<'_>) -> Result<Vec<Replayed>, S
         };
         let (header, start) = match frame::Header::decode(&bytes) {
             Some(header) => header,
-            // A crash while the newest segment was made: it has no frame that anyone was told of.
-            None if age == 0 && frame::find_frame(&bytes).is_none() => {
+            // A crash while it was made: it has no frame that anyone was told of.
+            None if is_newest && frame::find_frame(&bytes).is_none() => {
                 replayed.push(Replayed::nothing_of(*number));
                 continue;
             }
@@ -73,7 +79,8 @@ pub(crate) fn look(disk: &dyn Disk, aside: Aside<'_>) -> Result<Vec<Replayed>, S
             }
         };
         limit = header.previous;
-        let read = Stretch { bytes: &bytes, start, counted, is_newest: age == 0 };
+        let read = Stretch { bytes: &bytes, start, counted, is_newest };
+        is_newest = false;
         replayed.push(read_segment(*number, &header.schemas, &read, aside)?);
     }
     replayed.reverse();
@@ -115,7 +122,7 @@ fn read_segment(
     while let Some(rest) = bytes.get(at..end).filter(|rest| !rest.is_empty()) {
         let Some(frame) = frame::decode_frame(rest) else {
             let next = frame::find_frame(rest);
-            // Behind the last whole frame of the newest segment lies what was not acknowledged.
+            // Behind the last whole frame of all lies what was not acknowledged.
             if next.is_none() && is_newest {
                 tracing::info!(
                     segment,

@@ -7,7 +7,6 @@ use super::*;
 use crate::{
     AppendError, Batch, Durability, Scan, Storage, StorageConfig, Table,
     disk::{CrashDisk, Disk, Fault, Moment, Unsynced},
-    fault_tests::flush_after_fault,
     open::Places,
     spans_of,
     table_log::DeltaLogs,
@@ -175,7 +174,7 @@ async fn the_wal_has_a_bound_past_which_writers_wait_and_readers_go_on() {
     let on_disk: u64 = disk.list(WAL_DIRECTORY).unwrap().iter().map(|(_, stat)| stat.size).sum();
     assert!(on_disk < 600_000, "{on_disk} bytes");
     disk.set_fault(Fault::None);
-    flush_after_fault(&storage).await;
+    storage.flush().await.unwrap();
     storage.append(batch(stored)).await.unwrap();
     // What is in files is replayed no more.
     storage.flush().await.unwrap();
@@ -201,4 +200,35 @@ fn damaged_bytes_never_make_rows_and_never_panic() {
         assert!(frame::decode_frame(&broken).is_none(), "a flipped bit at {at} goes unseen");
     }
     assert_eq!(frame::find_frame(&[&[1, 2, 3], frame.as_slice()].concat()), Some(3));
+}
+
+/// A crash tears the last frame; then others come while the next segments are made.
+#[tokio::test]
+async fn crashes_while_segments_are_made_after_a_torn_one_put_nothing_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(config(dir.path())).await.unwrap();
+    storage.append(batch(0)).await.unwrap();
+    drop(storage);
+    let segments = || -> Vec<std::path::PathBuf> {
+        let mut paths: Vec<_> =
+            fs::read_dir(dir.path().join("wal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let newest = segments().pop().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    bytes.extend([7; 500]);
+    fs::write(&newest, &bytes).unwrap();
+    let number: u64 = newest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    for (later, header) in [(1, Vec::new()), (2, bytes[..20].to_vec())] {
+        fs::write(newest.with_file_name(format!("{:020}.wal", number + later)), header).unwrap();
+    }
+    let storage = Storage::open(config(dir.path())).await.unwrap();
+    assert_eq!(storage.snapshot(Table::Spans, TimeRange::ALL).unwrap().rows(), 10);
+    assert_eq!(storage.stats().quarantined_bytes, 0);
+    storage.append(batch(1)).await.unwrap();
+    drop(storage);
+    let storage = Storage::open(config(dir.path())).await.unwrap();
+    assert_eq!(storage.snapshot(Table::Spans, TimeRange::ALL).unwrap().rows(), 20);
+    assert_eq!(storage.stats().quarantined_bytes, 0);
 }
