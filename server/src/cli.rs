@@ -43,11 +43,11 @@ pub(crate) enum Command {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Import {
-    /// The blocks of a Prometheus TSDB: its data directory, a snapshot of it, or one block
+    /// A Prometheus TSDB: its data directory with blocks and write-ahead log, a snapshot of it, or one block
     #[command(
         after_help = "Example:\n  pharos import tsdb /var/lib/prometheus --data-dir /var/lib/pharos\n\n\
-        Samples that are there already stay as they are. Run it again to go on where it ended. The newest two\n\
-        hours of a Prometheus are in no block yet: ask it for a snapshot to have them too."
+        Samples that are there already stay as they are. Run it again to go on where it ended, or to fetch what a\n\
+        Prometheus that goes on running has written since."
     )]
     Tsdb {
         #[arg(value_name = "DIR")]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{backend::storage_config, say, settings::Config};
 
-/// Imports the blocks of a Prometheus TSDB; ended in the middle, what was imported stays.
+/// Imports a Prometheus TSDB; ended in the middle, what was imported stays.
 pub(crate) async fn tsdb(folder: &Path, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let storage = Storage::open(storage_config(&config))
         .await
@@ -40,10 +40,11 @@ pub(crate) async fn tsdb(folder: &Path, config: Config, stop: CancellationToken)
     };
     let imported = imported?;
     say!(
-        "Imported {} samples of {} series from {} blocks; {} blocks were imported before.",
+        "Imported {} samples of {} series from {} blocks{}; {} blocks were imported before.",
         imported.samples - imported.duplicates - imported.rejected,
         imported.series,
         imported.blocks,
+        if imported.log { " and the write-ahead log" } else { "" },
         imported.blocks_skipped
     );
     if imported.duplicates > 0 {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::TsdbError;
+use super::{TsdbError, bits::unzigzag};
 
 /// Read ahead at once: entries follow each other.
 const WINDOW_BYTES: u64 = 256 << 10;
@@ -127,6 +127,18 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    pub(super) fn byte(&mut self) -> Result<u8, String> {
+        Ok(*self.take(1)?.first().unwrap_or(&0))
+    }
+
+    pub(super) fn be16(&mut self) -> Result<u16, String> {
+        Ok(self.take(2)?.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes)))
+    }
+
+    pub(super) fn be64(&mut self) -> Result<u64, String> {
+        Ok(self.take(8)?.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)))
+    }
+
     pub(super) fn be32(&mut self) -> Result<u32, String> {
         Ok(self.take(4)?.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)))
     }
@@ -141,6 +153,11 @@ impl<'a> Cursor<'a> {
             }
         }
         Err("a number of more than 64 bits".into())
+    }
+
+    /// Zigzag.
+    pub(super) fn varint(&mut self) -> Result<i64, String> {
+        self.uvarint().map(unzigzag)
     }
 
     /// As many bytes as the number before them says.

@@ -1,13 +1,15 @@
-//! Import of Prometheus' own storage: the blocks of a TSDB.
+//! Import of Prometheus' own storage: the blocks of a TSDB, and its write-ahead log with what is in no block yet.
 //!
-//! Samples go through the store like any others: one that is there already stays as it is. What has been imported is
-//! noted beside the data, so that running it again goes on where it ended.
+//! Samples go through the store like any others: one that is there already stays as it is. Which blocks have been
+//! imported is noted beside the data, so that running it again goes on where it ended; the log, which grows, is read
+//! each time.
 
 mod bits;
 mod block;
 mod chunk;
 mod file;
 mod index;
+mod wal;
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +39,7 @@ impl TsdbError {
 pub enum ImportError {
     #[error(transparent)]
     Tsdb(#[from] TsdbError),
-    #[error("{} holds no blocks", .0.display())]
+    #[error("{} holds neither blocks nor a write-ahead log", .0.display())]
     NoBlocks(PathBuf),
     #[error("what was imported cannot be noted in {}: {}", path.display(), error)]
     Notes { path: PathBuf, error: std::io::Error },
@@ -73,6 +75,8 @@ pub struct ImportProgress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     pub blocks: usize,
+    /// Whether there was a write-ahead log: its samples are among the others.
+    pub log: bool,
     /// Imported before.
     pub blocks_skipped: usize,
     /// All of whose samples are older than what is kept.
@@ -105,20 +109,24 @@ struct Part {
     series_done: u32,
 }
 
+/// To which a reader sends parts, each with how many series there are in all.
+type Sender = mpsc::Sender<(u32, Part)>;
+
 impl TsdbImport {
-    /// Imports all blocks, the oldest first, in the memory of a few batches and of a block's symbols.
+    /// Imports all blocks, the oldest first, and then the write-ahead log, in the memory of a few batches and of a block's symbols.
     pub async fn run(
         &self,
         storage: &Storage,
         mut progress: impl FnMut(&ImportProgress),
     ) -> Result<Imported, ImportError> {
         let mut blocks = blocks_of(&self.folder)?;
-        if blocks.is_empty() {
+        let log = !wal::folders(&self.folder).is_empty();
+        if blocks.is_empty() && !log {
             return Err(ImportError::NoBlocks(self.folder.clone()));
         }
         blocks.sort_by_key(|(_, meta)| (meta.min_time, meta.max_time));
-        let mut imported = Imported::default();
-        let count = blocks.len();
+        let mut imported = Imported { log, ..Imported::default() };
+        let count = blocks.len() + usize::from(log);
         for (number, (folder, meta)) in blocks.into_iter().enumerate() {
             if meta.max_time <= self.from_ms {
                 imported.blocks_too_old += 1;
@@ -137,9 +145,23 @@ impl TsdbImport {
                 samples: imported.samples,
                 ..ImportProgress::default()
             };
-            self.import(storage, &folder, &note, &mut state, &mut imported, &mut progress).await?;
+            let (from_ms, start) = (self.from_ms, state.series_done);
+            let read = move |sender: &Sender| read_block(&folder, from_ms, start, sender);
+            self.import(storage, read, Some(&note), &mut state, &mut imported, &mut progress).await?;
             note.write("done")?;
             imported.blocks += 1;
+        }
+        if log {
+            let mut state = ImportProgress {
+                block: "wal".into(),
+                blocks_done: count - 1,
+                blocks: count,
+                samples: imported.samples,
+                ..ImportProgress::default()
+            };
+            let (folder, from_ms) = (self.folder.clone(), self.from_ms);
+            let read = move |sender: &Sender| wal::read(&folder, from_ms, sender);
+            self.import(storage, read, None, &mut state, &mut imported, &mut progress).await?;
         }
         Ok(imported)
     }
@@ -147,15 +169,14 @@ impl TsdbImport {
     async fn import(
         &self,
         storage: &Storage,
-        folder: &Path,
-        note: &Note,
+        read: impl FnOnce(&Sender) -> Result<(), TsdbError> + Send + 'static,
+        note: Option<&Note>,
         state: &mut ImportProgress,
         imported: &mut Imported,
         progress: &mut impl FnMut(&ImportProgress),
     ) -> Result<(), ImportError> {
         let (sender, mut parts) = mpsc::channel(BATCHES_AHEAD);
-        let (folder, from_ms, start) = (folder.to_path_buf(), self.from_ms, state.series_done);
-        let reader = tokio::task::spawn_blocking(move || read_block(&folder, from_ms, start, &sender));
+        let reader = tokio::task::spawn_blocking(move || read(&sender));
         while let Some((series, part)) = parts.recv().await {
             state.series = series;
             let values = part.values as u64;
@@ -168,7 +189,9 @@ impl TsdbImport {
             // A series that is not complete is read once more next time.
             if part.series_done > state.series_done {
                 state.series_done = part.series_done;
-                note.write(&part.series_done.to_string())?;
+                if let Some(note) = note {
+                    note.write(&part.series_done.to_string())?;
+                }
             }
             progress(state);
         }
@@ -198,12 +221,7 @@ fn blocks_of(folder: &Path) -> Result<Vec<(PathBuf, Meta)>, TsdbError> {
 }
 
 /// Sends a block's samples from its `start`th series on, with the number of its series.
-fn read_block(
-    folder: &Path,
-    from_ms: i64,
-    start: u32,
-    sender: &mpsc::Sender<(u32, Part)>,
-) -> Result<(), TsdbError> {
+fn read_block(folder: &Path, from_ms: i64, start: u32, sender: &Sender) -> Result<(), TsdbError> {
     let mut block = Block::open(folder)?;
     let count = block.index.series_count();
     let mut part = Part { series_done: start, ..Part::default() };

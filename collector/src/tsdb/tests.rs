@@ -5,7 +5,9 @@ use std::{
 };
 
 use pharos_model::{HistogramSample, LabelMatcher, NativeHistogram, SeriesId, TimeRange, is_stale};
+use pharos_proto::prometheus::remote_write_v1 as v1;
 use pharos_storage::{Storage, StorageConfig};
+use prost::Message;
 
 use super::{
     ImportError, Imported, TsdbImport,
@@ -262,4 +264,124 @@ fn chunks_of_native_histograms() {
     }
     assert!(decode(9, &[0, 1, 0]).unwrap_err().contains("encoding 9"));
     assert_eq!(Bits::new(&[0b1010_0000]).bits(3), Ok(0b101));
+}
+
+/// A Prometheus that was killed: nothing of it is in a block. `None` where there is no Prometheus.
+async fn killed_prometheus(folder: &Path, series: &[v1::TimeSeries]) -> Option<PathBuf> {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let config = folder.join("prometheus.yml");
+    fs::write(&config, "global: {}\n").unwrap();
+    let started = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()))
+        .arg(format!("--web.listen-address={address}"))
+        .args([
+            "--web.enable-remote-write-receiver",
+            "--enable-feature=native-histograms",
+            "--log.level=error",
+        ])
+        .spawn();
+    let mut process = match started {
+        Ok(process) => process,
+        Err(error) => {
+            eprintln!("absent: prometheus ({error})");
+            return None;
+        }
+    };
+    let client = reqwest::Client::new();
+    let ready = async {
+        while !client
+            .get(format!("http://{address}/-/ready"))
+            .send()
+            .await
+            .is_ok_and(|said| said.status() == 200)
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ready = tokio::time::timeout(std::time::Duration::from_secs(60), ready).await;
+    for part in series.chunks(50) {
+        let request = v1::WriteRequest { timeseries: part.to_vec(), ..v1::WriteRequest::default() };
+        let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
+        let said = client.post(format!("http://{address}/api/v1/write")).body(body).send().await.unwrap();
+        assert!(said.status().is_success(), "{}", said.text().await.unwrap());
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    ready.expect("a Prometheus that is ready");
+    Some(folder.join("tsdb"))
+}
+
+#[tokio::test]
+async fn what_is_in_no_block_yet_comes_from_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let now_ms = pharos_model::UnixNanos::now().millis();
+    let label = |name: &str, value: &str| v1::Label { name: name.into(), value: value.into() };
+    let mut sent: Vec<v1::TimeSeries> = (0..SERIES)
+        .map(|series| v1::TimeSeries {
+            labels: vec![label("__name__", "m"), label("series", &series.to_string())],
+            samples: (0..200)
+                .map(|n| v1::Sample { value: value(series, n), timestamp: now_ms - (200 - n) * 1_000 })
+                .collect(),
+            ..v1::TimeSeries::default()
+        })
+        .collect();
+    sent.push(v1::TimeSeries {
+        labels: vec![label("__name__", "h")],
+        histograms: vec![v1::Histogram {
+            count: Some(v1::histogram::Count::CountInt(6)),
+            sum: 2.5,
+            schema: 1,
+            zero_threshold: 0.0078125,
+            zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(1)),
+            positive_spans: vec![v1::BucketSpan { offset: 3, length: 2 }],
+            positive_deltas: vec![2, 1],
+            timestamp: now_ms,
+            ..v1::Histogram::default()
+        }],
+        ..v1::TimeSeries::default()
+    });
+    let Some(tsdb) = killed_prometheus(folder.path(), &sent).await else { return };
+    let data = folder.path().join("data");
+    let storage = open(&data).await;
+    let imported = import(&tsdb, &data).run(&storage, |_| {}).await.unwrap();
+    let samples = (SERIES * 200) as u64 + 1;
+    assert_eq!((imported.blocks, imported.log, imported.samples, imported.duplicates), (0, true, samples, 0));
+    assert_eq!(imported.series, SERIES as u64 + 1);
+    for series in 0..SERIES {
+        let matchers =
+            [LabelMatcher::equal("__name__", "m"), LabelMatcher::equal("series", series.to_string())];
+        let found = storage.select_series(&matchers, TimeRange::ALL, 10).unwrap();
+        let ids: Vec<SeriesId> = found.iter().map(|(id, _)| *id).collect();
+        let columns = storage.read_samples(&ids, i64::MIN / 4, i64::MAX / 4).await.unwrap();
+        assert_eq!(columns[0].times_ms.len(), 200);
+        for (n, (time_ms, got)) in (0..).zip(columns[0].times_ms.iter().zip(&columns[0].values)) {
+            let wanted = value(series, n);
+            assert_eq!(*time_ms, now_ms - (200 - n) * 1_000);
+            assert!(*got == wanted || (got.is_nan() && wanted.is_nan()), "{series} {n}: {got} {wanted}");
+        }
+    }
+    // Again: all is there already.
+    let again = import(&tsdb, &data).run(&storage, |_| {}).await.unwrap();
+    assert_eq!((again.samples, again.duplicates), (samples, samples));
+
+    // The last segment may end anywhere, an earlier one may not; damage is found or harmless.
+    let segment = tsdb.join("wal/00000000");
+    let whole = fs::read(&segment).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    for at in (0..used).step_by(used / 15) {
+        fs::write(&segment, &whole[..at]).unwrap();
+        let cut = import(&tsdb, &data).run(&storage, |_| {}).await.unwrap();
+        assert!(cut.samples <= samples, "{cut:?}");
+    }
+    fs::write(&segment, &whole[..used / 2]).unwrap();
+    fs::write(tsdb.join("wal/00000001"), "").unwrap();
+    let error = import(&tsdb, &data).run(&storage, |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("wal/00000000: at byte"), "{error}");
+    // As after a checkpoint: its records come first.
+    fs::create_dir(tsdb.join("wal/checkpoint.00000000")).unwrap();
+    fs::rename(&segment, tsdb.join("wal/checkpoint.00000000/00000000")).unwrap();
+    fs::write(tsdb.join("wal/checkpoint.00000000/00000000"), &whole).unwrap();
+    let from_checkpoint = import(&tsdb, &data).run(&storage, |_| {}).await.unwrap();
+    assert_eq!(from_checkpoint.samples, samples);
 }
