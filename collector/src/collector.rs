@@ -4,6 +4,7 @@ use axum::Router;
 use pharos_model::MetricMetadata;
 use pharos_proto::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
 use pharos_storage::Storage;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 
@@ -24,6 +25,9 @@ use crate::{
 pub struct CollectorConfig {
     pub limits: Limits,
     pub scrape: ScrapeConfig,
+    /// Whether a counter that says when it began gets a zero at that time (Prometheus' feature
+    /// `created-timestamp-zero-ingestion`).
+    pub start_time_zeros: bool,
 }
 
 /// All receivers over one store. Cheap to clone.
@@ -34,18 +38,18 @@ pub struct Collector {
     intake: Arc<Intake>,
     otlp: OtlpReceiver,
     remote_write: remote_write::Receiver,
-    scrape: ScrapeConfig,
+    scrape: Arc<watch::Sender<ScrapeConfig>>,
     statuses: Statuses,
 }
 
 impl Collector {
     pub fn new(config: CollectorConfig, storage: Storage) -> Collector {
-        let intake = Arc::new(Intake::new(storage, config.limits));
+        let intake = Arc::new(Intake::new(storage, config.limits, config.start_time_zeros));
         Collector {
             otlp: OtlpReceiver::new(intake.clone(), config.scrape.otlp.clone()),
             remote_write: remote_write::Receiver::new(intake.clone()),
             intake,
-            scrape: config.scrape,
+            scrape: Arc::new(watch::Sender::new(config.scrape)),
             statuses: Statuses::default(),
         }
     }
@@ -74,9 +78,15 @@ impl Collector {
         remote_write::router(self.remote_write.clone())
     }
 
+    /// Puts another configuration in force: jobs that are in it as before go on undisturbed.
+    pub fn reconfigure(&self, scrape: ScrapeConfig) {
+        self.otlp.reconfigure(scrape.otlp.clone());
+        self.scrape.send_replace(scrape);
+    }
+
     /// Scrapes the configured targets until `shutdown`.
     pub async fn run_scraper(&self, shutdown: CancellationToken) {
-        scrape::run(self.scrape.clone(), self.intake.clone(), self.statuses.clone(), shutdown).await;
+        scrape::run(self.scrape.subscribe(), self.intake.clone(), self.statuses.clone(), shutdown).await;
     }
 
     /// The targets that are scraped now.

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use pharos_storage::{AppendError, Batch, Storage};
 
 use crate::{
     body::{Budget, Limits},
     counters::{Counters, Protocol},
     fault::Fault,
+    start_time::StartTimes,
 };
 
 /// What every receiver shares: where rows go, what is counted, and what a peer may send.
@@ -12,11 +15,19 @@ pub(crate) struct Intake {
     pub(crate) counters: Counters,
     pub(crate) limits: Limits,
     pub(crate) budget: Budget,
+    /// `None` leaves the start times of counters unused.
+    pub(crate) start_times: Option<Arc<StartTimes>>,
 }
 
 impl Intake {
-    pub(crate) fn new(storage: Storage, limits: Limits) -> Intake {
-        Intake { storage, counters: Counters::new(), budget: Budget::new(&limits), limits }
+    pub(crate) fn new(storage: Storage, limits: Limits, start_time_zeros: bool) -> Intake {
+        Intake {
+            storage,
+            counters: Counters::new(),
+            budget: Budget::new(&limits),
+            limits,
+            start_times: start_time_zeros.then(Arc::default),
+        }
     }
 
     /// Returns once the rows are durable, with what the store would not take of them. `items` is how many of the

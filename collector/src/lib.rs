@@ -25,6 +25,7 @@ mod intake;
 mod otlp;
 mod remote_write;
 mod scrape;
+mod start_time;
 mod tsdb;
 mod zipkin;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use pharos_collector::{Collector, CollectorConfig, ScrapeConfig};
+use pharos_collector::{Collector, CollectorConfig};
 use pharos_query::{Engine, EngineConfig, Rules, api};
 use pharos_storage::{Storage, StorageConfig};
 use tokio::task::JoinHandle;
@@ -60,25 +60,16 @@ impl Sockets {
         let storage = Storage::open(storage_config(&config))
             .await
             .with_context(|| format!("cannot open the data in {}", config.data_dir.display()))?;
-        let scrape = match &config.scrape_yaml {
-            Some(yaml) => ScrapeConfig::parse(yaml, &config.base_dir)?,
-            None => ScrapeConfig::default(),
-        };
-        let collector =
-            Collector::new(CollectorConfig { scrape, ..CollectorConfig::default() }, storage.clone());
+        let collector_config =
+            CollectorConfig { start_time_zeros: config.start_time_zeros, ..CollectorConfig::default() };
+        let collector = Collector::new(collector_config, storage.clone());
         let engine = Engine::new(storage.clone(), engine_config(&config));
         let stop = CancellationToken::new();
 
         let Sockets { ui, prometheus, otlp_grpc, otlp_http, zipkin, jaeger } = self;
         let addresses =
             [&ui, &prometheus, &otlp_grpc, &otlp_http, &zipkin, &jaeger].map(|l| (l.name, l.address));
-        let process = Process::new(
-            addresses.to_vec(),
-            collector.clone(),
-            engine.rules().clone(),
-            reread,
-            config.scrape_yaml.clone(),
-        );
+        let process = Process::new(addresses.to_vec(), collector.clone(), engine.rules().clone(), reread);
         engine.set_host(process.clone());
         process.apply(&config).await?;
         let rules = engine.rules().clone();
@@ -156,6 +147,8 @@ fn reload_on_hangup(process: Process, stop: CancellationToken) -> anyhow::Result
 }
 
 pub(crate) fn storage_config(config: &Config) -> StorageConfig {
+    let defaults = StorageConfig::new(&config.data_dir);
+    let limits = config.series_limits;
     StorageConfig {
         durability: match config.durability {
             Durability::Fsync => pharos_storage::Durability::Fsync,
@@ -163,9 +156,16 @@ pub(crate) fn storage_config(config: &Config) -> StorageConfig {
             Durability::None => pharos_storage::Durability::None,
         },
         head_bytes: usize::try_from(config.head_bytes).unwrap_or(usize::MAX),
+        recent_samples_bytes: config
+            .recent_samples_bytes
+            .map_or(defaults.recent_samples_bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         retention: config.retention,
         tables_url: config.tables_url.clone(),
-        ..StorageConfig::new(&config.data_dir)
+        max_series: limits.series.unwrap_or(defaults.max_series),
+        max_labels: limits.labels.unwrap_or(defaults.max_labels),
+        max_label_name_bytes: limits.label_name_bytes.unwrap_or(defaults.max_label_name_bytes),
+        max_label_value_bytes: limits.label_value_bytes.unwrap_or(defaults.max_label_value_bytes),
+        ..defaults
     }
 }
 

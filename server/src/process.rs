@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use pharos_collector::Collector;
+use pharos_collector::{Collector, ScrapeConfig};
 use pharos_model::UnixNanos;
 use pharos_query::{
     ActiveTarget, Configuration, DroppedTarget, Host, Rules, Scrape, ScrapeTargets, ServerStatus,
@@ -25,8 +25,6 @@ struct Inner {
     rules: Rules,
     reread: Reread,
     loaded: Mutex<Configuration>,
-    /// What the scraper was started with.
-    scrape_yaml: Option<String>,
 }
 
 impl Process {
@@ -35,18 +33,14 @@ impl Process {
         collector: Collector,
         rules: Rules,
         reread: Reread,
-        scrape_yaml: Option<String>,
     ) -> Process {
-        let loaded = Mutex::default();
-        Process(Arc::new(Inner { listeners, collector, rules, reread, loaded, scrape_yaml }))
+        Process(Arc::new(Inner { listeners, collector, rules, reread, loaded: Mutex::default() }))
     }
 
-    /// Puts the parts of a configuration in force that may change while Pharos runs: rules and alerting.
+    /// Puts the parts of a configuration in force that may change while Pharos runs: what is scraped, OTLP, rules and
+    /// alerting. All of it or nothing.
     pub(crate) async fn apply(&self, config: &Config) -> anyhow::Result<()> {
-        let applied = self.0.rules.apply(&config.rules).await.map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("{}", errors.join("\n"))
-        });
+        let applied = self.apply_parts(config).await;
         let mut loaded = self.0.loaded.lock();
         loaded.reload_succeeded = Some(applied.is_ok());
         if applied.is_ok() {
@@ -55,6 +49,19 @@ impl Process {
             loaded.external_labels = config.rules.external_labels.clone();
         }
         applied
+    }
+
+    async fn apply_parts(&self, config: &Config) -> anyhow::Result<()> {
+        let scrape = match &config.scrape_yaml {
+            Some(yaml) => ScrapeConfig::parse(yaml, &config.base_dir)?,
+            None => ScrapeConfig::default(),
+        };
+        self.0.rules.apply(&config.rules).await.map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", errors.join("\n"))
+        })?;
+        self.0.collector.reconfigure(scrape);
+        Ok(())
     }
 
     /// What is wrong leaves everything as it was.
@@ -68,9 +75,6 @@ impl Process {
         };
         self.apply(&config).await?;
         tracing::info!("the configuration is read again");
-        if config.scrape_yaml != self.0.scrape_yaml {
-            tracing::warn!("scrape_configs have changed: they are in force from the next start on");
-        }
         Ok(())
     }
 }

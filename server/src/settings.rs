@@ -95,7 +95,39 @@ pub(crate) struct Settings {
     #[serde(default, deserialize_with = "deserialize_bytes")]
     head_bytes: Option<u64>,
 
-    /// Experimental parts of PromQL, by Prometheus' names and with commas between them
+    /// Memory for samples of the newest files, compressed, for queries and to recognise what is sent again
+    /// [default: 64MiB]
+    #[arg(long, value_name = "BYTES", env = "PHAROS_RECENT_SAMPLES_BYTES", value_parser = parse_bytes, help_heading = "Storage")]
+    #[serde(default, deserialize_with = "deserialize_bytes")]
+    recent_samples_bytes: Option<u64>,
+
+    /// Most series in the index; samples of further ones are refused, and named in the answer [default: 2000000]
+    #[arg(long, value_name = "N", env = "PHAROS_MAX_SERIES", help_heading = "Limits of metrics")]
+    max_series: Option<usize>,
+
+    /// Most labels of a series [default: 128]
+    #[arg(long, value_name = "N", env = "PHAROS_MAX_LABELS", help_heading = "Limits of metrics")]
+    max_labels: Option<usize>,
+
+    /// Longest name of a label [default: 1024]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "PHAROS_MAX_LABEL_NAME_BYTES",
+        help_heading = "Limits of metrics"
+    )]
+    max_label_name_bytes: Option<usize>,
+
+    /// Longest value of a label [default: 8192]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "PHAROS_MAX_LABEL_VALUE_BYTES",
+        help_heading = "Limits of metrics"
+    )]
+    max_label_value_bytes: Option<usize>,
+
+    /// Experimental parts, by Prometheus' names and with commas between them
     #[arg(
         long,
         value_name = "FEATURES",
@@ -130,7 +162,7 @@ pub(crate) struct Settings {
     alerting: Option<serde_json::Value>,
 }
 
-/// A part of PromQL that Prometheus has behind a switch of this name.
+/// What Prometheus has behind a switch of this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Feature {
@@ -139,6 +171,7 @@ pub(crate) enum Feature {
     PromqlBinopFillModifiers,
     PromqlDelayedNameRemoval,
     StStorage,
+    CreatedTimestampZeroIngestion,
 }
 
 fn promql_features(enabled: &[Feature]) -> PromqlFeatures {
@@ -172,6 +205,9 @@ pub(crate) struct Config {
     pub(crate) retention: Option<Duration>,
     pub(crate) durability: Durability,
     pub(crate) head_bytes: u64,
+    /// `None` stands for the storage's own default, as in all limits here.
+    pub(crate) recent_samples_bytes: Option<u64>,
+    pub(crate) series_limits: SeriesLimits,
     /// Istio YAML to keep by time; `None` keeps none.
     pub(crate) mesh_config_dir: Option<PathBuf>,
     /// Relative paths of the configuration file start here.
@@ -183,6 +219,17 @@ pub(crate) struct Config {
     /// What `/api/v1/status/config` shows: the parts of the configuration that are Prometheus' own, without secrets.
     pub(crate) prometheus_yaml: String,
     pub(crate) promql_features: PromqlFeatures,
+    /// Whether a counter gets a zero at its start.
+    pub(crate) start_time_zeros: bool,
+}
+
+/// What a sender of metrics may make of series.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeriesLimits {
+    pub(crate) series: Option<usize>,
+    pub(crate) labels: Option<usize>,
+    pub(crate) label_name_bytes: Option<usize>,
+    pub(crate) label_value_bytes: Option<usize>,
 }
 
 /// Where each listener is to bind.
@@ -239,6 +286,11 @@ impl Settings {
             retention: self.retention.or(weaker.retention),
             durability: self.durability.or(weaker.durability),
             head_bytes: self.head_bytes.or(weaker.head_bytes),
+            recent_samples_bytes: self.recent_samples_bytes.or(weaker.recent_samples_bytes),
+            max_series: self.max_series.or(weaker.max_series),
+            max_labels: self.max_labels.or(weaker.max_labels),
+            max_label_name_bytes: self.max_label_name_bytes.or(weaker.max_label_name_bytes),
+            max_label_value_bytes: self.max_label_value_bytes.or(weaker.max_label_value_bytes),
             mesh_config_dir: self.mesh_config_dir.or(weaker.mesh_config_dir),
             global: self.global.or(weaker.global),
             scrape_configs: self.scrape_configs.or(weaker.scrape_configs),
@@ -262,6 +314,17 @@ impl Settings {
         if head_bytes < 1 << 20 {
             bail!("head_bytes is {head_bytes}: at least 1MiB is needed");
         }
+        for (name, limit) in [
+            ("max_series", self.max_series),
+            ("max_labels", self.max_labels),
+            ("max_label_name_bytes", self.max_label_name_bytes),
+            ("max_label_value_bytes", self.max_label_value_bytes),
+        ] {
+            if limit == Some(0) {
+                bail!("{name} is 0: nothing could be stored");
+            }
+        }
+        let enabled = self.enable_feature.as_deref().unwrap_or_default();
         let listen_prometheus = loopback(self.listen_prometheus, 9090);
         let rules = rule_settings(
             self.global.as_ref(),
@@ -311,12 +374,20 @@ impl Settings {
             },
             durability: self.durability.unwrap_or_default(),
             head_bytes,
+            recent_samples_bytes: self.recent_samples_bytes,
+            series_limits: SeriesLimits {
+                series: self.max_series,
+                labels: self.max_labels,
+                label_name_bytes: self.max_label_name_bytes,
+                label_value_bytes: self.max_label_value_bytes,
+            },
             mesh_config_dir: self.mesh_config_dir,
             base_dir,
             scrape_yaml,
             rules,
             prometheus_yaml,
-            promql_features: promql_features(self.enable_feature.as_deref().unwrap_or_default()),
+            promql_features: promql_features(enabled),
+            start_time_zeros: enabled.contains(&Feature::CreatedTimestampZeroIngestion),
         })
     }
 }
@@ -369,6 +440,7 @@ mod tests {
             ("data_dir: /x\nlisten_u: 127.0.0.1:1", ["listen_u", "line 2"]),
             ("retention: 3 fortnights", ["3 fortnights", "line 1"]),
             ("enable_feature: [promql-magic]", ["promql-magic", "line 1"]),
+            ("max_series: many", ["many", "line 1"]),
             ("head_bytes: lots", ["lots", "line 1"]),
             ("\nlisten_ui: nowhere", ["listen_ui", "line 2"]),
         ] {
@@ -378,6 +450,21 @@ mod tests {
             }
         }
         assert!(Settings::parse("# nothing\n").is_ok());
+    }
+
+    #[test]
+    fn limits_reach_the_storage() {
+        let config = |yaml: &str| Settings::parse(yaml).unwrap().resolve(PathBuf::from("/x"));
+        let yaml = "max_series: 7\nmax_labels: 8\nmax_label_name_bytes: 9\nmax_label_value_bytes: 10\nrecent_samples_bytes: 1MiB";
+        let set = crate::backend::storage_config(&config(yaml).unwrap());
+        assert_eq!((set.max_series, set.max_labels, set.max_label_name_bytes), (7, 8, 9));
+        assert_eq!((set.max_label_value_bytes, set.recent_samples_bytes), (10, 1 << 20));
+        let unset = crate::backend::storage_config(&config("").unwrap());
+        // As the help says.
+        assert_eq!((unset.max_series, unset.max_labels, unset.max_label_name_bytes), (2_000_000, 128, 1_024));
+        assert_eq!((unset.max_label_value_bytes, unset.recent_samples_bytes), (8_192, 64 << 20));
+        let error = config("max_labels: 0").unwrap_err().to_string();
+        assert!(error.contains("max_labels is 0"), "{error}");
     }
 
     #[test]

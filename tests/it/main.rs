@@ -10,6 +10,7 @@ mod grafana;
 mod kill_loop;
 mod malformed;
 mod prometheus;
+mod reload;
 mod remote_read;
 mod restart;
 mod rules;

@@ -177,17 +177,28 @@ impl<'a, F: FnMut(Entry<'a, '_>) -> Result<(), String>> Writer<'_, '_, F> {
         let exemplars = labels.iter().zip(exemplars).map(|(labels, exemplar)| ExemplarText {
             labels,
             value: exemplar.value,
-            time_ms: exemplar.timestamp.map(|time| {
-                time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000)
-            }),
+            time_ms: exemplar.timestamp.map(ms_of),
         });
         (self.each)(Entry::Sample(SampleLine {
             series: &self.series,
             value,
             time_ms: Some(metric.timestamp_ms).filter(|time_ms| *time_ms != 0),
+            start_ms: start_of(metric),
             exemplars: exemplars.collect(),
         }))
     }
+}
+
+/// Only what counts has a start.
+fn start_of(metric: &Metric) -> Option<i64> {
+    let of_counter = metric.counter.as_ref().and_then(|counter| counter.created_timestamp);
+    let of_summary = metric.summary.as_ref().and_then(|summary| summary.created_timestamp);
+    let of_histogram = metric.histogram.as_ref().and_then(|histogram| histogram.created_timestamp);
+    of_counter.or(of_summary).or(of_histogram).map(ms_of)
+}
+
+fn ms_of(time: prost_types::Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000)
 }
 
 /// `"name"="value"` pairs, each quoted, as series may have any UTF-8.

@@ -228,7 +228,10 @@ fn protobuf_families() {
         (
             simple(
                 proto::MetricType::Counter,
-                proto::Metric { counter: Some(proto::Counter { value: 3.0, exemplar: None }), ..empty() },
+                proto::Metric {
+                    counter: Some(proto::Counter { value: 3.0, ..Default::default() }),
+                    ..empty()
+                },
             ),
             vec!["help m ", "type m counter", "__name__=m 3"],
         ),
@@ -254,6 +257,7 @@ fn protobuf_families() {
                         sample_count: 2,
                         sample_sum: 3.0,
                         quantile: vec![quantile(0.5, 1.0), quantile(1.0, 2.0)],
+                        created_timestamp: None,
                     }),
                     ..empty()
                 },

@@ -34,6 +34,8 @@ pub(crate) struct SampleLine<'a> {
     pub(crate) series: &'a str,
     pub(crate) value: SampleValue,
     pub(crate) time_ms: Option<i64>,
+    /// When it began to count; in text a series of its own says so.
+    pub(crate) start_ms: Option<i64>,
     pub(crate) exemplars: Vec<ExemplarText<'a>>,
 }
 
@@ -194,6 +196,7 @@ fn sample(line: &str, format: TextFormat) -> Result<SampleLine<'_>, String> {
         series,
         value: SampleValue::Float(value),
         time_ms,
+        start_ms: None,
         exemplars: exemplar.into_iter().collect(),
     })
 }

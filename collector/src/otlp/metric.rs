@@ -27,6 +27,7 @@ use crate::{
     exposition::openmetrics_float,
     histogram::Histogram,
     intake::Normalised,
+    start_time::StartTimes,
 };
 
 pub(super) fn series(
@@ -34,6 +35,7 @@ pub(super) fn series(
     now: UnixNanos,
     config: &OtlpConfig,
     deltas: &mut Accumulator,
+    start_times: Option<&StartTimes>,
 ) -> Normalised<TimeSeries> {
     let mut writer = Writer {
         out: Normalised::default(),
@@ -44,6 +46,7 @@ pub(super) fn series(
         newest_ms: i64::MIN,
         latest_ms: latest_sample_ms(now),
         deltas,
+        start_times,
     };
     for resource_metrics in request.resource_metrics {
         let resource = attributes(resource_metrics.resource.map(|of| of.attributes).unwrap_or_default());
@@ -98,6 +101,7 @@ struct Writer<'a> {
     /// That a point may have.
     latest_ms: i64,
     deltas: &'a mut Accumulator,
+    start_times: Option<&'a StartTimes>,
 }
 
 /// OpenTelemetry's finest.
@@ -138,7 +142,9 @@ impl Writer<'_> {
             Data::Histogram(histogram) => match delta(histogram.aggregation_temporality) {
                 Ok(delta) => {
                     for point in histogram.data_points {
+                        let (rows, start) = (self.out.rows.len(), point.start_time_unix_nano);
                         let done = self.histogram(&metadata, delta, point);
+                        self.add_zeros(rows, if delta { 0 } else { start });
                         self.count(&metadata, done);
                     }
                 }
@@ -147,7 +153,9 @@ impl Writer<'_> {
             Data::ExponentialHistogram(histogram) => match delta(histogram.aggregation_temporality) {
                 Ok(delta) => {
                     for point in histogram.data_points {
+                        let (rows, start) = (self.out.rows.len(), point.start_time_unix_nano);
                         let done = self.exponential_histogram(&metadata, delta, point);
+                        self.add_zeros(rows, if delta { 0 } else { start });
                         self.count(&metadata, done);
                     }
                 }
@@ -155,7 +163,9 @@ impl Writer<'_> {
             },
             Data::Summary(summary) => {
                 for point in summary.data_points {
+                    let (rows, start) = (self.out.rows.len(), point.start_time_unix_nano);
                     let done = self.summary(&metadata, point);
+                    self.add_zeros(rows, start);
                     self.count(&metadata, done);
                 }
             }
@@ -163,8 +173,11 @@ impl Writer<'_> {
     }
 
     fn numbers(&mut self, metadata: &MetricMetadata, delta: bool, points: Vec<NumberDataPoint>) {
+        let counts = metadata.kind == MetricKind::Counter && !delta;
         for point in points {
+            let (rows, start) = (self.out.rows.len(), point.start_time_unix_nano);
             let done = self.number(metadata, delta, point);
+            self.add_zeros(rows, if counts { start } else { 0 });
             self.count(metadata, done);
         }
     }
@@ -366,6 +379,14 @@ impl Writer<'_> {
         check_sample(&labels, time_ms, self.latest_ms)?;
         let no_value = flags & DataPointFlags::NoRecordedValueMask as u32 != 0;
         Ok(Point { labels, unix_nano, time_ms, no_value })
+    }
+
+    /// For the rows from `first` on, which are of one data point; a delta's start is where the one before ended.
+    fn add_zeros(&mut self, first: usize, start_unix_nano: u64) {
+        let start_ms = i64::try_from(start_unix_nano / 1_000_000).unwrap_or(i64::MAX);
+        if let Some(starts) = self.start_times {
+            self.out.rows.iter_mut().skip(first).for_each(|series| starts.add_zero(series, start_ms));
+        }
     }
 
     /// What else is known of the sender, as the series `target_info` to join with.

@@ -36,12 +36,17 @@ pub(crate) struct OtlpReceiver {
     intake: Arc<Intake>,
     /// Running totals of series that are sent as deltas.
     deltas: Arc<Mutex<Accumulator>>,
-    config: Arc<OtlpConfig>,
+    config: Arc<Mutex<Arc<OtlpConfig>>>,
 }
 
 impl OtlpReceiver {
     pub(crate) fn new(intake: Arc<Intake>, config: OtlpConfig) -> OtlpReceiver {
-        OtlpReceiver { intake, deltas: Arc::default(), config: Arc::new(config) }
+        OtlpReceiver { intake, deltas: Arc::default(), config: Arc::new(Mutex::new(Arc::new(config))) }
+    }
+
+    /// From the next request on.
+    pub(crate) fn reconfigure(&self, config: OtlpConfig) {
+        *self.config.lock() = Arc::new(config);
     }
 
     async fn traces(
@@ -81,7 +86,14 @@ impl OtlpReceiver {
         protocol: Protocol,
         request: ExportMetricsServiceRequest,
     ) -> Result<ExportMetricsServiceResponse, Fault> {
-        let mut series = metric::series(request, UnixNanos::now(), &self.config, &mut self.deltas.lock());
+        let config = self.config.lock().clone();
+        let mut series = metric::series(
+            request,
+            UnixNanos::now(),
+            &config,
+            &mut self.deltas.lock(),
+            self.intake.start_times.as_deref(),
+        );
         let items = series.rows.iter().map(|series| series.samples.len() + series.histograms.len()).sum();
         let refused = self.intake.append(protocol, Batch::Samples(series.rows), items).await?;
         series.rejected.merge(refused);

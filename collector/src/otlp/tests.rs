@@ -22,7 +22,7 @@ use super::{
     trace,
 };
 use crate::{
-    Limits, Protocol,
+    CollectorConfig, Limits, Protocol,
     bench::{Answer, Bench, Headers, conformance, post},
 };
 
@@ -43,10 +43,9 @@ pub(crate) fn take_apart(bytes: &[u8]) {
     logs.into_iter().flatten().for_each(|request| drop(log::records(request, now)));
     let metrics = [ExportMetricsServiceRequest::decode(bytes).ok(), decode(bytes).ok()];
     let mut deltas = Accumulator::default();
-    metrics
-        .into_iter()
-        .flatten()
-        .for_each(|request| drop(metric::series(request, now, &super::OtlpConfig::default(), &mut deltas)));
+    metrics.into_iter().flatten().for_each(|request| {
+        drop(metric::series(request, now, &super::OtlpConfig::default(), &mut deltas, None))
+    });
 }
 
 async fn send(bench: &Bench, path: &str, headers: Headers<'_>, body: impl Into<bytes::Bytes>) -> Answer {
@@ -536,6 +535,43 @@ async fn metrics_become_prometheus_series() {
             format!("old_sum{{{identity}}} 3 @1700000000000"),
             format!("old{{{identity}, quantile=\"0.5\"}} 1.5 @1700000000000"),
             format!("pool_size{{{identity}}} 2.5 @1700000000000"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_counts_gets_a_zero_where_it_began() {
+    let mut bench =
+        Bench::with(CollectorConfig { start_time_zeros: true, ..CollectorConfig::default() }).await;
+    let point = |time_s: u64, value: u64| json!({"startTimeUnixNano": "1700000000000000000", "timeUnixNano": format!("{time_s}000000000"), "asInt": value});
+    let counter = |name: &str, temporality: u8, points: Json| json!({"name": name, "sum": {"aggregationTemporality": temporality, "isMonotonic": true, "dataPoints": points}});
+    let (lines, _) = metric_lines(
+        &mut bench,
+        json!([
+            counter("c", 2, json!([point(1_700_000_010, 3), point(1_700_000_020, 4)])),
+            counter("d", 1, json!([point(1_700_000_010, 3)])),
+            {"name": "g", "gauge": {"dataPoints": [point(1_700_000_010, 1)]}},
+            {"name": "h", "histogram": {"aggregationTemporality": 2, "dataPoints": [
+                {"startTimeUnixNano": "1700000000000000000", "timeUnixNano": "1700000010000000000", "count": 1, "sum": 2},
+            ]}},
+        ]),
+    )
+    .await;
+    let i = r#"instance="i1", job="prod/shop""#;
+    assert_eq!(
+        lines,
+        [
+            format!("c_total{{{i}}} 0 @1700000000000"),
+            format!("c_total{{{i}}} 3 @1700000010000"),
+            format!("c_total{{{i}}} 4 @1700000020000"),
+            format!("d_total{{{i}}} 3 @1700000010000"),
+            format!("g{{{i}}} 1 @1700000010000"),
+            format!("h_bucket{{{i}, le=\"+Inf\"}} 0 @1700000000000"),
+            format!("h_bucket{{{i}, le=\"+Inf\"}} 1 @1700000010000"),
+            format!("h_count{{{i}}} 0 @1700000000000"),
+            format!("h_count{{{i}}} 1 @1700000010000"),
+            format!("h_sum{{{i}}} 0 @1700000000000"),
+            format!("h_sum{{{i}}} 2 @1700000010000"),
         ]
     );
 }

@@ -197,6 +197,9 @@ with_http_keys! {
         http_sd_configs: Vec<discovery::HttpSdConfig>,
         #[serde(default)]
         dns_sd_configs: Vec<discovery::DnsSdConfig>,
+        #[cfg(feature = "kubernetes_sd")]
+        #[serde(default)]
+        kubernetes_sd_configs: Vec<discovery::KubernetesSdConfig>,
         #[serde(default)]
         relabel_configs: Vec<Relabel>,
         #[serde(default)]
@@ -237,7 +240,7 @@ impl Scheme {
 }
 
 /// A job with every default filled in. A limit of 0 is none.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Job {
     pub(super) name: String,
     pub(super) interval: Duration,
@@ -249,6 +252,8 @@ pub(super) struct Job {
     pub(super) compression: bool,
     /// What is asked for, most wanted first.
     pub(super) protocols: Vec<Protocol>,
+    /// Nobody said which.
+    pub(super) protocols_are_default: bool,
     pub(super) fallback_protocol: Option<Protocol>,
     pub(super) validation: Validation,
     pub(super) escaping: Escaping,
@@ -267,7 +272,7 @@ pub(super) struct Job {
 }
 
 /// Which of a histogram's forms are taken.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Histograms {
     pub(super) native: bool,
     /// Also where there is a native form of it.
@@ -281,7 +286,7 @@ pub(super) struct Histograms {
 }
 
 /// Per scrape; a breach fails the whole scrape.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SeriesLimits {
     pub(super) body_bytes: usize,
     pub(super) samples: usize,
@@ -343,6 +348,10 @@ impl JobConfig {
         for config in self.dns_sd_configs {
             found.push(config.resolve()?);
         }
+        #[cfg(feature = "kubernetes_sd")]
+        for config in self.kubernetes_sd_configs {
+            found.push(config.resolve(base)?);
+        }
         Ok(Job {
             name: self.job_name,
             interval,
@@ -352,6 +361,7 @@ impl JobConfig {
             params: self.params,
             http,
             compression: self.enable_compression,
+            protocols_are_default: asked.is_none(),
             protocols: asked.unwrap_or_else(|| Protocol::defaults(native)),
             fallback_protocol: self.fallback_scrape_protocol,
             validation,

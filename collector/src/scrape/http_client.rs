@@ -4,28 +4,42 @@ use std::{net::SocketAddr, path::Path, time::SystemTime};
 
 use parking_lot::Mutex;
 use reqwest::{
-    Client, RequestBuilder, Url,
+    Client, Method, RequestBuilder, Url,
     dns::{Addrs, Name, Resolve, Resolving},
     header,
     redirect::Policy,
 };
 
-use super::http_config::{HttpConfig, Secret, TlsVersion};
+use super::{
+    http_config::{HttpConfig, Secret, TlsVersion},
+    oauth2::TokenSource,
+};
 
 /// A client for one server, or for many if `tls_config` names no server. Files of certificates are read again when
 /// they change, so that rotated ones are used.
 pub(super) struct HttpClient {
     config: HttpConfig,
     current: Mutex<Option<(Vec<Option<SystemTime>>, Client)>>,
+    tokens: Option<Box<TokenSource>>,
 }
 
 impl HttpClient {
     pub(super) fn new(config: HttpConfig) -> HttpClient {
-        HttpClient { config, current: Mutex::default() }
+        let tokens = config.oauth2.as_deref().map(|oauth2| Box::new(TokenSource::new(oauth2.clone())));
+        HttpClient { config, current: Mutex::default(), tokens }
     }
 
-    /// A GET of `url` with all that the configuration adds.
-    pub(super) fn get(&self, url: &str) -> Result<RequestBuilder, String> {
+    /// A GET of `url` with all that the configuration adds; it may have to ask for a token first.
+    pub(super) async fn get(&self, url: &str) -> Result<RequestBuilder, String> {
+        let request = self.request(Method::GET, url)?;
+        Ok(match &self.tokens {
+            Some(tokens) => request.header(header::AUTHORIZATION, tokens.authorization().await?),
+            None => request,
+        })
+    }
+
+    /// A request with all that the configuration adds but a token of OAuth 2.0.
+    pub(super) fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, String> {
         let mut url = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_string();
         let client = self.client(&host)?;
@@ -40,7 +54,7 @@ impl HttpClient {
             url.set_host(Some(server_name))
                 .map_err(|error| format!("tls_config server_name {server_name:?}: {error}"))?;
         }
-        let mut request = client.get(url);
+        let mut request = client.request(method, url);
         if let Some(host) = own_host {
             request = request.header(header::HOST, host);
         }
@@ -158,7 +172,7 @@ impl Resolve for Always {
     }
 }
 
-fn secret(given: &Secret, file: Option<&Path>) -> Result<String, String> {
+pub(super) fn secret(given: &Secret, file: Option<&Path>) -> Result<String, String> {
     match file {
         Some(file) => Ok(read(file)?.trim().to_string()),
         None => Ok(given.0.clone()),

@@ -72,11 +72,58 @@ pub(in crate::scrape) struct HeaderValues {
     pub(in crate::scrape) files: Vec<PathBuf>,
 }
 
+/// Tokens from a server of OAuth 2.0, by the grant of client credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::scrape) struct OAuth2 {
+    pub(in crate::scrape) client_id: String,
+    pub(in crate::scrape) client_secret: Secret,
+    pub(in crate::scrape) client_secret_file: Option<PathBuf>,
+    pub(in crate::scrape) scopes: Vec<String>,
+    pub(in crate::scrape) token_url: String,
+    pub(in crate::scrape) endpoint_params: BTreeMap<String, String>,
+    pub(in crate::scrape) tls_config: TlsConfig,
+    pub(in crate::scrape) proxy_url: Option<String>,
+    pub(in crate::scrape) no_proxy: Option<String>,
+    pub(in crate::scrape) proxy_from_environment: bool,
+}
+
+impl OAuth2 {
+    /// How to reach the server of tokens.
+    pub(in crate::scrape) fn http(&self) -> HttpConfig {
+        HttpConfig {
+            tls: self.tls_config.clone(),
+            proxy_url: self.proxy_url.clone().filter(|url| !url.is_empty()),
+            no_proxy: self.no_proxy.clone(),
+            proxy_from_environment: self.proxy_from_environment,
+            ..HttpConfig::prometheus_default()
+        }
+    }
+
+    fn check(&mut self, base: &Path) -> Result<(), String> {
+        if self.client_id.is_empty() {
+            return Err("oauth2 client_id must be set".into());
+        }
+        if self.token_url.is_empty() {
+            return Err("oauth2 token_url must be set".into());
+        }
+        reqwest::Url::parse(&self.token_url)
+            .map_err(|error| format!("oauth2 token_url {:?}: {error}", self.token_url))?;
+        if !self.client_secret.0.is_empty() && self.client_secret_file.is_some() {
+            return Err("at most one of oauth2 client_secret and client_secret_file may be set".into());
+        }
+        join(&mut self.client_secret_file, base);
+        self.tls_config = self.http().checked(base).map_err(|fault| format!("oauth2: {fault}"))?.tls;
+        Ok(())
+    }
+}
+
 /// Everything of it, with file paths made absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::scrape) struct HttpConfig {
     pub(in crate::scrape) basic_auth: Option<BasicAuth>,
     pub(in crate::scrape) authorization: Option<Authorization>,
+    pub(in crate::scrape) oauth2: Option<Box<OAuth2>>,
     pub(in crate::scrape) tls: TlsConfig,
     pub(in crate::scrape) follow_redirects: bool,
     pub(in crate::scrape) http2: bool,
@@ -99,6 +146,7 @@ macro_rules! with_http_keys {
             $($(#[$field_attribute])* pub(in crate::scrape) $field: $type,)*
             basic_auth: Option<$crate::scrape::http_config::BasicAuth>,
             authorization: Option<$crate::scrape::http_config::Authorization>,
+            oauth2: Option<Box<$crate::scrape::http_config::OAuth2>>,
             #[serde(default)]
             bearer_token: $crate::scrape::http_config::Secret,
             bearer_token_file: Option<std::path::PathBuf>,
@@ -136,6 +184,7 @@ macro_rules! with_http_keys {
                 $crate::scrape::http_config::HttpConfig {
                     basic_auth: self.basic_auth.take(),
                     authorization,
+                    oauth2: self.oauth2.take(),
                     tls: std::mem::take(&mut self.tls_config),
                     follow_redirects: self.follow_redirects.unwrap_or(true),
                     http2: self.enable_http2.unwrap_or(true),
@@ -176,10 +225,20 @@ const RESERVED_HEADERS: [&str; 20] = [
 ];
 
 impl HttpConfig {
+    /// Where nothing is said.
+    pub(in crate::scrape) fn prometheus_default() -> HttpConfig {
+        HttpConfig { follow_redirects: true, http2: true, ..HttpConfig::default() }
+    }
+
     /// Prometheus' own checks (common/config, `HTTPClientConfig.Validate`).
     pub(in crate::scrape) fn checked(mut self, base: &Path) -> Result<HttpConfig, String> {
-        if self.basic_auth.is_some() && self.authorization.is_some() {
-            return Err("at most one of basic_auth and authorization may be set".into());
+        let ways =
+            [self.basic_auth.is_some(), self.authorization.is_some(), self.oauth2.is_some()].into_iter();
+        if ways.filter(|is_set| *is_set).count() > 1 {
+            return Err("at most one of basic_auth, authorization and oauth2 may be set".into());
+        }
+        if let Some(oauth2) = &mut self.oauth2 {
+            oauth2.check(base)?;
         }
         if let Some(auth) = &mut self.basic_auth {
             if !auth.username.is_empty() && auth.username_file.is_some() {

@@ -4,6 +4,7 @@ mod config;
 mod discovery;
 mod http_client;
 mod http_config;
+mod oauth2;
 mod protocol;
 mod relabel;
 mod series;
@@ -20,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::status::Statuses;
@@ -43,29 +47,29 @@ const FOUND_AT_ONCE: usize = 256;
 /// Many groups often change together.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Scrapes until `shutdown`. Every target has a task of its own: what happens to one delays no other.
+/// Scrapes until `shutdown`, by the newest configuration. Every target has a task of its own: what happens to one
+/// delays no other.
 pub(crate) async fn run(
-    config: ScrapeConfig,
+    mut config: watch::Receiver<ScrapeConfig>,
     intake: Arc<Intake>,
     statuses: Statuses,
     shutdown: CancellationToken,
 ) {
     let (found, mut news) = mpsc::channel(FOUND_AT_ONCE);
-    let mut discoveries = JoinSet::new();
-    let mut loops = JoinSet::new();
-    let mut jobs: Vec<RunningJob> = Vec::new();
-    for (number, job) in config.jobs.into_iter().enumerate() {
-        for (mechanism, discovery) in job.discovery.iter().cloned().enumerate() {
-            let teller = Teller { job: number, mechanism, job_name: job.name.clone(), found: found.clone() };
-            discoveries.spawn(DiscoveryConfig::run(discovery, teller));
-        }
-        let mut job = RunningJob::new(job);
-        job.update(&intake, &statuses, &shutdown, &mut loops);
-        jobs.push(job);
-    }
+    let mut scraper =
+        Scraper { intake, statuses, shutdown, found, jobs: Vec::new(), jobs_ever: 0, loops: JoinSet::new() };
+    let shutdown = scraper.shutdown.clone();
+    let first = config.borrow_and_update().clone();
+    scraper.apply(first);
     loop {
         let first = tokio::select! {
             () = shutdown.cancelled() => break,
+            // Whoever may change it lives as long as this.
+            Ok(()) = config.changed() => {
+                let config = config.borrow_and_update().clone();
+                scraper.apply(config);
+                continue;
+            }
             // We hold a sender: there is always more to come.
             first = news.recv() => first,
         };
@@ -73,25 +77,98 @@ pub(crate) async fn run(
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(SETTLE) => {}
         }
-        let mut changed = vec![false; jobs.len()];
+        let mut changed = Vec::new();
         let mut next = first;
         while let Some(found) = next {
-            if let (Some(job), Some(changed)) = (jobs.get_mut(found.job), changed.get_mut(found.job)) {
-                *changed |= job.take(found);
+            let number = found.job;
+            if scraper.job(number).is_some_and(|job| job.take(found)) {
+                changed.push(number);
             }
             next = news.try_recv().ok();
         }
-        for (job, _) in jobs.iter_mut().zip(changed).filter(|(_, changed)| *changed) {
-            job.update(&intake, &statuses, &shutdown, &mut loops);
-        }
-        while loops.try_join_next().is_some() {}
+        scraper.update(&changed);
     }
-    discoveries.abort_all();
-    while loops.join_next().await.is_some() {}
+    for job in &mut scraper.jobs {
+        job.discoveries.abort_all();
+    }
+    while scraper.loops.join_next().await.is_some() {}
+}
+
+struct Scraper {
+    intake: Arc<Intake>,
+    statuses: Statuses,
+    shutdown: CancellationToken,
+    /// To which discovery tells.
+    found: mpsc::Sender<Found>,
+    jobs: Vec<RunningJob>,
+    /// Jobs that there have been, by which they are numbered.
+    jobs_ever: usize,
+    loops: JoinSet<()>,
+}
+
+impl Scraper {
+    /// Jobs that are as before go on undisturbed; what a job found goes on to hold while it is looked for in the same
+    /// way; targets that are gone end.
+    fn apply(&mut self, config: ScrapeConfig) {
+        let mut before = std::mem::take(&mut self.jobs);
+        for job in config.jobs {
+            let known = before.iter().position(|known| known.job.name == job.name);
+            let known = known.map(|at| before.swap_remove(at));
+            let running = match known {
+                Some(known) if *known.job == job => known,
+                known => self.start(job, known),
+            };
+            self.jobs.push(running);
+        }
+        for mut job in before {
+            job.end_targets(&self.statuses);
+            self.statuses.remove_job(&job.job.name);
+        }
+        let numbers: Vec<usize> = self.jobs.iter().map(|job| job.number).collect();
+        self.update(&numbers);
+    }
+
+    fn start(&mut self, job: Job, known: Option<RunningJob>) -> RunningJob {
+        let mut running = RunningJob::new(job, self.jobs_ever);
+        self.jobs_ever += 1;
+        if let Some(mut known) = known {
+            known.end_targets(&self.statuses);
+            if known.job.discovery == running.job.discovery {
+                running.number = known.number;
+                running.discoveries = known.discoveries;
+                running.groups = known.groups;
+                return running;
+            }
+        }
+        for (mechanism, discovery) in running.job.discovery.iter().cloned().enumerate() {
+            let teller = Teller {
+                job: running.number,
+                mechanism,
+                job_name: running.job.name.clone(),
+                found: self.found.clone(),
+            };
+            running.discoveries.spawn(DiscoveryConfig::run(discovery, teller));
+        }
+        running
+    }
+
+    fn job(&mut self, number: usize) -> Option<&mut RunningJob> {
+        self.jobs.iter_mut().find(|job| job.number == number)
+    }
+
+    fn update(&mut self, numbers: &[usize]) {
+        for job in self.jobs.iter_mut().filter(|job| numbers.contains(&job.number)) {
+            job.update(&self.intake, &self.statuses, &self.shutdown, &mut self.loops);
+        }
+        while self.loops.try_join_next().is_some() {}
+    }
 }
 
 struct RunningJob {
+    number: usize,
     job: Arc<Job>,
+    /// They end with the job.
+    discoveries: JoinSet<()>,
     /// By mechanism and its own name for the place.
     groups: BTreeMap<(usize, String), Vec<TargetGroup>>,
     running: Vec<(Target, CancellationToken)>,
@@ -104,14 +181,24 @@ struct RunningJob {
 }
 
 impl RunningJob {
-    fn new(job: Job) -> RunningJob {
+    fn new(job: Job, number: usize) -> RunningJob {
         RunningJob {
+            number,
             client: Arc::new(HttpClient::new(job.http.clone())),
             job: Arc::new(job),
+            discoveries: JoinSet::new(),
             groups: BTreeMap::new(),
             running: Vec::new(),
             target_count: Arc::default(),
             last_faults: Vec::new(),
+        }
+    }
+
+    /// Those that no other job takes up end with staleness markers.
+    fn end_targets(&mut self, statuses: &Statuses) {
+        for (target, gone) in self.running.drain(..) {
+            statuses.remove(&self.job, &target);
+            gone.cancel();
         }
     }
 
@@ -194,3 +281,5 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;

@@ -6,7 +6,7 @@ use regex::Regex;
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// One rule of Prometheus' `relabel_configs`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Relabel {
     source_labels: Vec<String>,
@@ -66,6 +66,12 @@ impl<'de> Deserialize<'de> for Action {
 /// Matches whole texts only.
 #[derive(Clone, Debug)]
 struct Anchored(Regex);
+
+impl PartialEq for Anchored {
+    fn eq(&self, other: &Anchored) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
 
 impl Anchored {
     fn new(pattern: &str) -> Result<Anchored, regex::Error> {

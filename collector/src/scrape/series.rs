@@ -1,6 +1,6 @@
 //! What a target's exposition becomes: series with the target's labels, and what is known from scrape to scrape.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use hashbrown::HashMap;
 use pharos_model::{
@@ -16,6 +16,7 @@ use crate::exposition::{
     Body, Entry, ExemplarText, Format, HistogramForms, SampleLine, SampleValue, openmetrics_float,
     series_labels, unescape,
 };
+use crate::start_time::StartTimes;
 
 /// The series of one target. A series that was seen before costs one look-up of its text: its labels are neither
 /// parsed nor relabelled again.
@@ -24,9 +25,16 @@ pub(super) struct SeriesCache {
     /// By the series' text as the target writes it.
     known: HashMap<Box<str>, Known>,
     scrape: u64,
+    /// Where counters get zeros at their start.
+    start_times: Option<Arc<StartTimes>>,
 }
 
+/// What the series of a metric share, but for those labels that tell its parts apart: family and labels.
+type MetricKey = Box<str>;
+
 struct Known {
+    /// Of a part of a metric whose start is told by a series of its own.
+    metric: Option<MetricKey>,
     /// Empty when relabelling dropped the series.
     labels: Labels,
     last_scrape: u64,
@@ -61,6 +69,10 @@ pub(super) struct ScrapeTime {
 }
 
 impl SeriesCache {
+    pub(super) fn new(start_times: Option<Arc<StartTimes>>) -> SeriesCache {
+        SeriesCache { start_times, ..SeriesCache::default() }
+    }
+
     /// Reads an exposition; series that are gone since the last one end with a staleness marker.
     pub(super) fn read(
         &mut self,
@@ -75,13 +87,17 @@ impl SeriesCache {
             Ok(body) => body,
             Err(error) => {
                 let series = self.end_all(time.ms);
-                return Scraped { series, fault: Some(error.to_string()), ..Scraped::default() };
+                return Scraped { series, fault: Some(shown(&error.to_string())), ..Scraped::default() };
             }
         };
         let mut reading = Reading {
             job,
             target,
             time,
+            // In the plain text format a series of that name is one like others.
+            starts_are_series: self.start_times.is_some() && format == Format::OpenMetrics,
+            starts: HashMap::new(),
+            waiting: Vec::new(),
             cache: self,
             scraped: Scraped::default(),
             families: HashMap::new(),
@@ -92,6 +108,7 @@ impl SeriesCache {
             HistogramForms { native: job.histograms.native, always_classic: job.histograms.always_classic };
         let read = body.parse(forms, |entry| reading.take(entry));
         let read = read.map_err(|error| error.to_string()).and_then(|()| reading.convert_classic());
+        reading.add_zeros();
         let Reading { mut scraped, families, fresh, .. } = reading;
         let limit = job.limits.samples;
         let fault = match read {
@@ -106,7 +123,7 @@ impl SeriesCache {
             for series in fresh {
                 self.known.remove(&series);
             }
-            return Scraped { series: self.end_all(time.ms), fault: Some(fault), ..scraped };
+            return Scraped { series: self.end_all(time.ms), fault: Some(shown(&fault)), ..scraped };
         }
         if !fresh.is_empty() {
             scraped.families = families.iter().map(|(family, told)| told.metadata(family)).collect();
@@ -134,11 +151,32 @@ impl SeriesCache {
     }
 }
 
+/// A fault is told with its beginning, which names the place, and its end, which says what is wrong; not with the
+/// megabytes that a line between them may have.
+fn shown(fault: &str) -> String {
+    const START_CHARS: usize = 200;
+    const END_CHARS: usize = 100;
+    let start = fault.char_indices().nth(START_CHARS).map(|(at, _)| at);
+    let end = fault.char_indices().rev().nth(END_CHARS).map(|(at, _)| at);
+    match (start, end) {
+        (Some(start), Some(end)) if start < end => {
+            let part = |range: std::ops::Range<usize>| fault.get(range).unwrap_or_default();
+            format!("{}…{}", part(0..start), part(end..fault.len()))
+        }
+        _ => fault.to_string(),
+    }
+}
+
 /// A scrape while it is read.
 struct Reading<'c, 'a> {
     job: &'c Job,
     target: &'c Labels,
     time: ScrapeTime,
+    starts_are_series: bool,
+    /// In milliseconds.
+    starts: HashMap<MetricKey, i64>,
+    /// Series that were read, by index, with the metric whose start they wait for.
+    waiting: Vec<(usize, MetricKey)>,
     cache: &'c mut SeriesCache,
     scraped: Scraped,
     families: HashMap<&'a str, Family<'a>>,
@@ -166,6 +204,9 @@ impl<'a> Reading<'_, 'a> {
             Entry::Type { family, kind } => self.families.entry(family).or_default().kind = kind,
             Entry::Sample(sample) => {
                 self.scraped.samples += 1;
+                if self.starts_are_series && self.take_start(&sample)? {
+                    return Ok(());
+                }
                 if self.job.histograms.classic_to_custom
                     && self.add_to_classic(&sample)?
                     && !self.job.histograms.always_classic
@@ -174,10 +215,42 @@ impl<'a> Reading<'_, 'a> {
                 }
                 let time_ms = sample.time_ms.filter(|_| self.job.honor_timestamps).unwrap_or(self.time.ms);
                 let exemplars = sample.exemplars.iter().filter_map(|text| exemplar(text, time_ms)).collect();
+                let read = self.scraped.series.len();
                 self.sample(sample.series, sample.value, sample.time_ms, exemplars)?;
+                if let Some(start_ms) = sample.start_ms
+                    && let Some(starts) = &self.cache.start_times
+                    && let Some(series) = self.scraped.series.get_mut(read)
+                {
+                    starts.add_zero(series, start_ms);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether the sample is no value, but tells when a metric began to count (OpenMetrics, `_created`).
+    fn take_start(&mut self, sample: &SampleLine<'_>) -> Result<bool, String> {
+        let SampleValue::Float(seconds) = sample.value else { return Ok(false) };
+        if !sample.series.contains("_created") {
+            return Ok(false);
+        }
+        let Some(metric) = metric_key(sample.series, &self.families, &["_created"])? else {
+            return Ok(false);
+        };
+        // Out of range it becomes one that no zero is written for.
+        self.starts.insert(metric, (seconds * 1_000.0).round() as i64);
+        Ok(true)
+    }
+
+    fn add_zeros(&mut self) {
+        let Some(starts) = &self.cache.start_times else { return };
+        for (index, metric) in &self.waiting {
+            if let Some(start_ms) = self.starts.get(metric)
+                && let Some(series) = self.scraped.series.get_mut(*index)
+            {
+                starts.add_zero(series, *start_ms);
+            }
+        }
     }
 
     /// Whether the sample is a part of a classic histogram.
@@ -266,9 +339,14 @@ impl<'a> Reading<'_, 'a> {
             let (labels, family) = labels_of(self.job, self.target, series, &self.families)?;
             metadata = family;
             added = !labels.is_empty();
+            let parts = ["_total", "_bucket", "_sum", "_count", ""];
+            let metric = match self.starts_are_series && added {
+                true => metric_key(series, &self.families, &parts)?,
+                false => None,
+            };
             self.cache
                 .known
-                .insert(series.into(), Known { labels, last_scrape: 0, tracked: false, live: false });
+                .insert(series.into(), Known { metric, labels, last_scrape: 0, tracked: false, live: false });
             self.fresh.push(series.into());
         }
         let Some(known) = self.cache.known.get_mut(series) else { return Ok(()) };
@@ -300,9 +378,39 @@ impl<'a> Reading<'_, 'a> {
                 out.histograms.push(HistogramSample { time_ms, histogram });
             }
         }
+        if let Some(metric) = &known.metric {
+            self.waiting.push((self.scraped.series.len(), metric.clone()));
+        }
         self.scraped.series.push(out);
         Ok(())
     }
+}
+
+/// The metric that a series with one of the `suffixes` is a part of, if it is one that counts.
+fn metric_key(
+    series: &str,
+    families: &HashMap<&str, Family<'_>>,
+    suffixes: &[&str],
+) -> Result<Option<MetricKey>, String> {
+    let mut labels = series_labels(series)?;
+    let name = labels.iter().find(|(label, _)| label == METRIC_NAME).map_or("", |(_, name)| name.as_ref());
+    let family = suffixes.iter().find_map(|suffix| {
+        let family = name.strip_suffix(suffix)?;
+        families.get(family).map(|told| (family.to_string(), told.kind))
+    });
+    let (family, part) = match family {
+        Some((family, MetricKind::Counter)) => (family, ""),
+        Some((family, MetricKind::Summary)) => (family, "quantile"),
+        Some((family, MetricKind::Histogram)) => (family, "le"),
+        _ => return Ok(None),
+    };
+    labels.retain(|(label, _)| label != METRIC_NAME && label != part);
+    labels.sort();
+    let mut key = quoted(&family);
+    for (label, value) in &labels {
+        key.push_str(&format!(",{}={}", quoted(label), quoted(value)));
+    }
+    Ok(Some(key.into()))
 }
 
 /// Fewer buckets where the configuration asks for that; where there are too many even so, the scrape fails.

@@ -108,6 +108,10 @@ impl Statuses {
         self.0.lock().dropped.insert(dropped.job.clone(), dropped);
     }
 
+    pub(super) fn remove_job(&self, name: &str) {
+        self.0.lock().dropped.remove(name);
+    }
+
     /// Whether something that is scraped now gives its series these labels.
     pub(super) fn has_labels(&self, labels: &Labels) -> bool {
         self.0.lock().active.values().any(|status| status.labels == *labels)

@@ -16,7 +16,7 @@ use super::{
     LastScrape, Statuses, chain,
     config::Job,
     http_client::HttpClient,
-    protocol::{accept, format_of},
+    protocol::{Protocol as ScrapeProtocol, accept, format_of},
     series::{ScrapeTime, Scraped, SeriesCache, single},
     target::Target,
 };
@@ -56,7 +56,7 @@ impl TargetLoop {
         intake: Arc<Intake>,
         statuses: Statuses,
     ) -> TargetLoop {
-        let cache = SeriesCache::default();
+        let cache = SeriesCache::new(intake.start_times.clone());
         TargetLoop { job, target, client, target_count, intake, statuses, cache, last: None }
     }
 
@@ -143,10 +143,14 @@ impl TargetLoop {
         if limit > 0 && count > limit {
             return Err(format!("target_limit exceeded (number of targets: {count}, limit: {limit})"));
         }
+        // Only what is not said in the configuration changes by a feature.
+        let by_start = self.intake.start_times.is_some() && self.job.protocols_are_default;
+        let protocols = if by_start { &ScrapeProtocol::defaults(true) } else { &self.job.protocols };
         let request = self
             .client
-            .get(&self.target.url)?
-            .header(header::ACCEPT, accept(&self.job.protocols, self.job.escaping))
+            .get(&self.target.url)
+            .await?
+            .header(header::ACCEPT, accept(protocols, self.job.escaping))
             .header(header::ACCEPT_ENCODING, if self.job.compression { "gzip" } else { "identity" })
             .header("x-prometheus-scrape-timeout-seconds", self.target.timeout.as_secs_f64().to_string());
         let mut response = request.send().await.map_err(|error| chain(&error))?;

@@ -10,6 +10,8 @@ use axum::{Router, routing::get};
 use http::{StatusCode, header};
 use parking_lot::Mutex;
 use pharos_model::Labels;
+use pharos_proto::prometheus::exposition::{Counter, Histogram, Metric, MetricFamily, MetricType};
+use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -264,6 +266,51 @@ fn limits_fail_the_whole_scrape() {
     assert!(read(&mut SeriesCache::default(), "sample_limit: 2", "a 1\nb 2", 10).is_ok());
 }
 
+/// Faults say what is wrong and where, in few words, however much was sent.
+#[test]
+fn hostile_bodies_fail_clearly() {
+    let config = config("scrape_configs: [{job_name: j, scrape_native_histograms: true}]");
+    let many = 2_000_000;
+    let family = |histogram: Histogram| {
+        MetricFamily {
+            name: "h".into(),
+            r#type: MetricType::Histogram.into(),
+            metric: vec![Metric { histogram: Some(histogram), ..Metric::default() }],
+            ..MetricFamily::default()
+        }
+        .encode_length_delimited_to_vec()
+    };
+    let spans = |length: u32, offset: i32| {
+        let span = pharos_proto::prometheus::exposition::BucketSpan { offset, length };
+        family(Histogram { sample_count: 1, positive_span: vec![span], ..Histogram::default() })
+    };
+    let mut groups = vec![0xa0, 0x8d, 0x06];
+    groups.extend(vec![0x7b; 100_000]);
+    let (text, openmetrics, protobuf) = (Format::Text, Format::OpenMetrics, Format::Protobuf);
+    for (format, body, words) in [
+        (text, [b"a{b=\"".to_vec(), vec![b'x'; many]].concat(), "line 1: the labels of"),
+        (text, vec![b'a'; many], "has no value"),
+        (text, [b"a{".to_vec(), vec![b'{'; many], b"} 1".to_vec()].concat(), "is no label name"),
+        (text, b"good 1\na{b=\"\xff\"} 1\n".to_vec(), "byte 12: the body is not UTF-8"),
+        (text, [b"a ".to_vec(), vec![b'9'; many], b"x".to_vec()].concat(), "line 1"),
+        (text, [b"# TYPE a ".to_vec(), vec![b'z'; many]].concat(), "line 1"),
+        (openmetrics, vec![b'\n'; many], "line 1: an empty line"),
+        (openmetrics, [b"a 1 # {".to_vec(), vec![b'e'; many]].concat(), "is no exemplar"),
+        (openmetrics, b"a 1 9e99\n# EOF\n".to_vec(), "is no timestamp"),
+        (protobuf, vec![0xff, 0xff, 0xff, 0xff, 0x7f], "metric family 1"),
+        (protobuf, groups, "metric family 1"),
+        (protobuf, spans(u32::MAX, 0), "metric family \"h\""),
+        (protobuf, spans(1, i32::MAX), "metric family \"h\""),
+    ] {
+        let time = ScrapeTime { ms: 10, latest_ms: 1_000 };
+        let scraped = SeriesCache::default().read(&config.jobs[0], &Labels::empty(), &body, format, time);
+        let fault =
+            scraped.fault.unwrap_or_else(|| panic!("{format:?} is taken, but {words:?} was expected"));
+        assert!(fault.contains(words) && fault.len() < 1_300, "{format:?} {words:?}: {fault}");
+        assert!(scraped.series.is_empty());
+    }
+}
+
 #[test]
 fn classic_histograms_become_native_ones_where_asked_for() {
     let text = "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1\"} 2\nh_bucket{a=\"b\",le=\"2.5\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 6\nh_sum{a=\"b\"} 9\nh_count{a=\"b\"} 6\nc 1\n";
@@ -274,6 +321,77 @@ fn classic_histograms_become_native_ones_where_asked_for() {
     let both = "convert_classic_histograms_to_nhcb: true, always_scrape_classic_histograms: true";
     let lines = read(&mut SeriesCache::default(), both, text, 10).unwrap();
     assert_eq!((lines.len(), lines.contains(&native)), (7, true));
+}
+
+#[test]
+fn counters_get_a_zero_where_they_began() {
+    let config = config("scrape_configs: [{job_name: j, scrape_native_histograms: true}]");
+    let target = Labels::from_pairs([("job", "j")]);
+    let scrape = |cache: &mut SeriesCache, body: &[u8], format, ms| {
+        let scraped =
+            cache.read(&config.jobs[0], &target, body, format, ScrapeTime { ms, latest_ms: 1_000_000 });
+        assert_eq!(scraped.fault, None);
+        Stored { series: scraped.series, ..Stored::default() }.lines()
+    };
+    let text = "# TYPE a counter\na_total{x=\"1\"} 3\na_created{x=\"1\"} 9.5\n# TYPE h histogram\nh_created 9\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nh_sum 1\n# TYPE g gauge\ng_created 1\n# EOF\n";
+    let mut cache = SeriesCache::new(Some(Arc::default()));
+    let openmetrics = Format::OpenMetrics;
+    let first = [
+        "a_total{job=\"j\", x=\"1\"} 0 @9500",
+        "a_total{job=\"j\", x=\"1\"} 3 @10000",
+        "g_created{job=\"j\"} 1 @10000",
+        "h_bucket{job=\"j\", le=\"+Inf\"} 0 @9000",
+        "h_bucket{job=\"j\", le=\"+Inf\"} 2 @10000",
+        "h_count{job=\"j\"} 0 @9000",
+        "h_count{job=\"j\"} 2 @10000",
+        "h_sum{job=\"j\"} 0 @9000",
+        "h_sum{job=\"j\"} 1 @10000",
+    ];
+    assert_eq!(scrape(&mut cache, text.as_bytes(), openmetrics, 10_000), first);
+    assert_eq!(scrape(&mut cache, text.as_bytes(), openmetrics, 20_000).len(), 5, "once for each start");
+    let restarted = text.replace("} 9.5", "} 25.001");
+    let lines = scrape(&mut cache, restarted.as_bytes(), openmetrics, 30_000);
+    assert_eq!((lines.len(), lines[0].as_str()), (6, "a_total{job=\"j\", x=\"1\"} 0 @25001"));
+    // Without the feature, and in the plain format, it is a series as others.
+    for (mut cache, format) in
+        [(SeriesCache::default(), openmetrics), (SeriesCache::new(Some(Arc::default())), Format::Text)]
+    {
+        let lines = scrape(&mut cache, text.as_bytes(), format, 10_000);
+        assert_eq!(lines.len(), 7);
+        assert!(lines.contains(&"h_created{job=\"j\"} 9 @10000".to_string()), "{lines:?}");
+    }
+
+    let created_timestamp = Some(prost_types::Timestamp { seconds: 9, nanos: 500_000_000 });
+    let counter = Counter { value: 3.0, created_timestamp, ..Counter::default() };
+    let histogram = Histogram {
+        sample_count: 1,
+        sample_sum: 2.0,
+        schema: 1,
+        zero_threshold: 0.5,
+        zero_count: 1,
+        created_timestamp,
+        ..Histogram::default()
+    };
+    let family = |name: &str, kind: MetricType, metric: Metric| {
+        MetricFamily {
+            name: name.into(),
+            r#type: kind.into(),
+            metric: vec![metric],
+            ..MetricFamily::default()
+        }
+        .encode_length_delimited_to_vec()
+    };
+    let body = [
+        family("c", MetricType::Counter, Metric { counter: Some(counter), ..Metric::default() }),
+        family("n", MetricType::Histogram, Metric { histogram: Some(histogram), ..Metric::default() }),
+    ];
+    let lines = scrape(&mut SeriesCache::new(Some(Arc::default())), &body.concat(), Format::Protobuf, 10_000);
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!(lines[0], "c{job=\"j\"} 0 @9500");
+    assert!(
+        lines.iter().any(|line| line.starts_with("n{job=\"j\"} {count:0") && line.ends_with("@9500")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -331,7 +449,7 @@ impl Exporter {
 }
 
 /// Waits for a scrape of `instance` of which `wanted` holds.
-async fn until(bench: &mut Bench, instance: &str, wanted: impl Fn(&[String]) -> bool) -> Stored {
+pub(super) async fn until(bench: &mut Bench, instance: &str, wanted: impl Fn(&[String]) -> bool) -> Stored {
     let limit = std::time::Duration::from_secs(60);
     let scrape = async {
         loop {

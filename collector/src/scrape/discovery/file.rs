@@ -20,7 +20,7 @@ pub(in crate::scrape) struct FileSdConfig {
     _refresh_interval: Option<PromDuration>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(in crate::scrape) struct FileSd {
     /// May hold `*` in the last part of the path.
     patterns: Vec<PathBuf>,

@@ -21,7 +21,7 @@ with_http_keys! {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(in crate::scrape) struct HttpSd {
     url: String,
     refresh: Duration,
@@ -66,7 +66,8 @@ impl HttpSd {
 
     async fn ask(&self, client: &HttpClient) -> Result<Vec<TargetGroup>, String> {
         let request = client
-            .get(&self.url)?
+            .get(&self.url)
+            .await?
             .header(header::ACCEPT, "application/json")
             .header("x-prometheus-refresh-interval-seconds", self.refresh.as_secs_f64().to_string());
         let mut response = request.send().await.map_err(|error| chain(&error))?;

@@ -3,9 +3,13 @@
 mod dns;
 mod file;
 mod http;
+#[cfg(feature = "kubernetes_sd")]
+mod kubernetes;
 
 use std::{collections::BTreeMap, path::Path};
 
+#[cfg(feature = "kubernetes_sd")]
+pub(super) use self::kubernetes::{KubernetesSd, KubernetesSdConfig};
 pub(super) use self::{
     dns::{DnsSd, DnsSdConfig},
     file::{FileSd, FileSdConfig, matching_files},
@@ -42,17 +46,19 @@ impl From<StaticConfig> for TargetGroup {
 }
 
 /// A mechanism of a job, but for the static one, which never changes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum DiscoveryConfig {
     File(FileSd),
     Http(Box<HttpSd>),
     Dns(DnsSd),
+    #[cfg(feature = "kubernetes_sd")]
+    Kubernetes(Box<KubernetesSd>),
 }
 
 /// The groups of one source, which replace those that it told of before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Index of the job.
+    /// The job's number, which no other gets after it.
     pub(super) job: usize,
     /// Index of the mechanism among the job's, and its own name for the place: a file, a URL, a DNS name.
     pub(super) source: (usize, String),
@@ -93,6 +99,8 @@ impl DiscoveryConfig {
             DiscoveryConfig::File(config) => config.run(teller).await,
             DiscoveryConfig::Http(config) => config.run(teller).await,
             DiscoveryConfig::Dns(config) => config.run(teller).await,
+            #[cfg(feature = "kubernetes_sd")]
+            DiscoveryConfig::Kubernetes(config) => config.run(teller).await,
         }
     }
 }
