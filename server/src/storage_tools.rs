@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pharos_model::{TimeRange, UnixNanos};
 use pharos_storage::{
     CheckReport, DataDirectory, DirectoryStat, OtherFile, RepairReport, Storage, StorageConfig, Table,
@@ -127,32 +127,32 @@ impl Place {
     }
 }
 
-/// A bar on a terminal, and nothing elsewhere.
+/// A bar on a terminal, from when something is known of the work; and nothing elsewhere.
 struct Bar(ProgressBar);
 
+/// What is done now, how much of all is done, and how long the rest may take.
+const OF_BYTES: &str = "{msg:16} {wide_bar} {percent:>3}% of {total_bytes}  {eta} left";
+const OF_PARTS: &str = "{msg:16} {wide_bar} {percent:>3}%  {eta} left";
+
 impl Bar {
-    fn new(bytes: bool) -> Bar {
-        if !std::io::stderr().is_terminal() {
-            return Bar(ProgressBar::hidden());
-        }
-        let template = match bytes {
-            true => "{msg:16} {wide_bar} {bytes}/{total_bytes} {eta}",
-            false => "{msg:16} {wide_bar} {pos}/{len} {eta}",
-        };
-        let bar = ProgressBar::new(0);
+    fn new(template: &str) -> Bar {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.progress_chars("━━╌"));
         }
-        bar.enable_steady_tick(Duration::from_millis(200));
         Bar(bar)
     }
 
     fn at(&self, what: &str, done: u64, of: u64) {
+        self.0.set_length(of.max(1));
+        self.0.set_position(done);
         if self.0.message() != what {
             self.0.set_message(what.to_string());
         }
-        self.0.set_length(of);
-        self.0.set_position(done);
+        if self.0.is_hidden() && std::io::stderr().is_terminal() {
+            self.0.set_draw_target(ProgressDrawTarget::stderr());
+            self.0.enable_steady_tick(Duration::from_millis(200));
+        }
     }
 }
 
@@ -177,7 +177,7 @@ pub(crate) async fn run(command: StorageCommand) -> anyhow::Result<()> {
 
 async fn stat(place: &Place, all_columns: bool) -> anyhow::Result<()> {
     let found = {
-        let bar = Bar::new(false);
+        let bar = Bar::new(OF_PARTS);
         DataDirectory::to_read(place.storage_config()?)?
             .stat(&|what, done, of| bar.at(what, done, of))
             .await?
@@ -248,7 +248,7 @@ fn size(bytes: u64) -> String {
 
 async fn check(place: &Place) -> anyhow::Result<()> {
     let found = {
-        let bar = Bar::new(true);
+        let bar = Bar::new(OF_BYTES);
         let directory = DataDirectory::to_change(place.storage_config()?)?;
         directory.check(&|what, done, of| bar.at(what, done, of)).await?
     };
@@ -290,7 +290,7 @@ fn check_text(found: &CheckReport) -> String {
 
 async fn repair(place: &Place) -> anyhow::Result<()> {
     let done = {
-        let bar = Bar::new(false);
+        let bar = Bar::new(OF_PARTS);
         let directory = DataDirectory::to_change(place.storage_config()?)?;
         directory.repair(&|what, done, of| bar.at(what, done, of)).await?
     };
@@ -337,7 +337,7 @@ async fn rebuild(place: &Place, table: Option<Derived>) -> anyhow::Result<()> {
     let storage = open(place).await?;
     let tables = table.map_or(vec![Derived::Edges, Derived::TraceSummaries], |table| vec![table]);
     for table in tables.into_iter().map(Derived::table) {
-        let bar = Bar::new(false);
+        let bar = Bar::new(OF_PARTS);
         let seconds =
             |from: UnixNanos, to: UnixNanos| u64::try_from((to.0 - from.0) / 1_000_000_000).unwrap_or(0);
         let rows = storage
@@ -358,7 +358,7 @@ async fn export(place: &Place, out: &Path, tables: &[Table], range: TimeRange) -
     let storage = open(place).await?;
     let tables = if tables.is_empty() { &Table::ALL[..] } else { tables };
     for table in tables {
-        let bar = Bar::new(false);
+        let bar = Bar::new(OF_PARTS);
         let path = out.join(format!("{}.parquet", table.name()));
         let name = table.name();
         let rows = storage.export(*table, range, &path, move |done, of| bar.at(name, done, of)).await?;
