@@ -3,6 +3,7 @@
 
 mod join;
 mod merge;
+mod samples;
 mod stretches;
 
 use std::{

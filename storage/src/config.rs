@@ -64,7 +64,7 @@ impl StorageConfig {
             group_commit: Duration::from_millis(2),
             head_bytes: 64 << 20,
             recent_samples_bytes: 64 << 20,
-            flush_bytes: 16 << 20,
+            flush_bytes: 24 << 20,
             flush_after: Duration::from_secs(45),
             wal_bytes: 1 << 30,
             retention: Some(Duration::from_secs(14 * 24 * 3_600)),

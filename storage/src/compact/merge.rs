@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
-use super::{join::Join, stretches};
+use super::{join::Join, samples, stretches};
 use crate::{
     DataFile, StorageError, Table,
     flush::off_thread,
@@ -52,6 +52,10 @@ async fn merge_here(
     )?;
     if let Some(length) = table.sort().stretch_rows {
         stretches::merge(shared, table, &promoted, length, inputs, &mut writer).await?;
+        return writer.finish();
+    }
+    if table == Table::Samples {
+        samples::merge(shared, inputs, &mut writer).await?;
         return writer.finish();
     }
     let mut merge = Merge::new(shared, table, inputs).await?;

@@ -136,12 +136,22 @@ impl Chunk {
         each_sample(&self.bytes, u64::from(self.idle), visit);
     }
 
-    /// Adds the samples in the form that [`each_sample`] reads to `bytes`, and starts anew.
-    pub(crate) fn take_into(&mut self, bytes: &mut Vec<u8>) {
-        self.write_idle();
+    /// Adds the samples in the form that [`each_sample`] reads to `bytes`.
+    pub(crate) fn write_into(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.bytes);
+        if self.idle > 0 {
+            put_varint(bytes, u64::from(self.idle) << 2 | IDLE);
+        }
+    }
+
+    /// Forgets all samples and keeps the room.
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         *self = Chunk { bytes: std::mem::take(&mut self.bytes), ..Chunk::default() };
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count as usize
     }
 }
 

@@ -22,9 +22,16 @@ impl FrozenSamples {
     pub(crate) fn of_head(head: &HeadSamples) -> Option<FrozenSamples> {
         let by_ordinal: HashMap<Ordinal, _> = head.iter().map(|series| (series.ordinal, series)).collect();
         let ordinals = head.iter().map(|series| series.ordinal as usize + 1).max().unwrap_or(0);
-        FrozenSamples::new(ordinals, |ordinal, times_ms, values| {
-            if let Some(series) = by_ordinal.get(&ordinal) {
-                head.copy(series, i64::MIN, i64::MAX, times_ms, values);
+        let mut own = Chunk::default();
+        FrozenSamples::new(ordinals, |ordinal, frozen| {
+            let Some(series) = by_ordinal.get(&ordinal) else { return };
+            let late = head.late(ordinal);
+            if late.is_empty() {
+                frozen.add(&series.chunk);
+            } else {
+                let (mut times_ms, mut values) = (Vec::new(), Vec::new());
+                head.copy(series, i64::MIN, i64::MAX, &mut times_ms, &mut values);
+                frozen.encode(&mut own, &times_ms, &values);
             }
         })
     }
@@ -32,36 +39,46 @@ impl FrozenSamples {
     /// Those of all parts. Of two samples of a series at one time the one of the earlier part stays.
     pub(crate) fn merged(parts: &[&FrozenSamples]) -> Option<FrozenSamples> {
         let ordinals = parts.iter().map(|part| part.ends.len()).max().unwrap_or(0);
-        FrozenSamples::new(ordinals, |ordinal, times_ms, values| {
+        let mut chunk = Chunk::default();
+        let (mut times_ms, mut values) = (Vec::new(), Vec::new());
+        FrozenSamples::new(ordinals, |ordinal, frozen| {
+            times_ms.clear();
+            values.clear();
             for part in parts {
-                part.copy_between(ordinal, i64::MIN, i64::MAX, times_ms, values);
+                part.copy_between(ordinal, i64::MIN, i64::MAX, &mut times_ms, &mut values);
             }
-            put_in_order(times_ms, values, 0);
+            put_in_order(&mut times_ms, &mut values, 0);
+            frozen.encode(&mut chunk, &times_ms, &values);
         })
     }
 
-    fn new(ordinals: usize, copy: impl Fn(Ordinal, &mut Vec<i64>, &mut Vec<f64>)) -> Option<FrozenSamples> {
+    /// `add` adds the samples of one series.
+    fn new(ordinals: usize, mut add: impl FnMut(Ordinal, &mut FrozenSamples)) -> Option<FrozenSamples> {
         let mut frozen = FrozenSamples { first_ms: i64::MAX, last_ms: i64::MIN, ..FrozenSamples::default() };
         frozen.ends.reserve_exact(ordinals);
-        let mut chunk = Chunk::default();
-        let (mut times_ms, mut values) = (Vec::new(), Vec::new());
         for ordinal in 0..ordinals {
-            times_ms.clear();
-            values.clear();
-            copy(ordinal as Ordinal, &mut times_ms, &mut values);
-            for (time_ms, value) in times_ms.iter().zip(&values) {
-                chunk.push(*time_ms, *value);
-            }
-            if let (Some(first), Some(last)) = (times_ms.first(), times_ms.last()) {
-                frozen.first_ms = frozen.first_ms.min(*first);
-                frozen.last_ms = frozen.last_ms.max(*last);
-                frozen.samples += times_ms.len();
-                chunk.take_into(&mut frozen.bytes);
-            }
+            add(ordinal as Ordinal, &mut frozen);
             frozen.ends.push(u32::try_from(frozen.bytes.len()).ok()?);
         }
         frozen.bytes.shrink_to_fit();
         Some(frozen)
+    }
+
+    fn add(&mut self, chunk: &Chunk) {
+        let Some((first_ms, last_ms)) = chunk.times_ms() else { return };
+        self.first_ms = self.first_ms.min(first_ms);
+        self.last_ms = self.last_ms.max(last_ms);
+        self.samples += chunk.len();
+        chunk.write_into(&mut self.bytes);
+    }
+
+    /// Adds samples in ascending time; `chunk` is lent for it.
+    fn encode(&mut self, chunk: &mut Chunk, times_ms: &[i64], values: &[f64]) {
+        chunk.clear();
+        for (time_ms, value) in times_ms.iter().zip(values) {
+            chunk.push(*time_ms, *value);
+        }
+        self.add(chunk);
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -1,24 +1,16 @@
-use std::sync::Arc;
-
-use arrow::{
-    array::{
-        DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-        TimestampMicrosecondArray,
-    },
-    datatypes::Int32Type,
-};
+use arrow::array::RecordBatch;
 use hashbrown::HashMap;
 use pharos_model::{Labels, METRIC_NAME, Sample, TimeRange, UnixNanos};
 
 use super::chunk::Chunk;
-use crate::{StorageError, Table, series_index::Ordinal};
+use crate::{StorageError, rows::SampleBatch, series_index::Ordinal};
 
 /// A series' samples in the head.
 pub(crate) struct HeadSeries {
     pub(crate) labels: Labels,
     pub(crate) ordinal: Ordinal,
     /// Those that came in order of their time.
-    chunk: Chunk,
+    pub(super) chunk: Chunk,
 }
 
 /// The samples of one WAL segment, by series.
@@ -61,6 +53,11 @@ impl HeadSamples {
 
     fn get(&self, ordinal: Ordinal) -> Option<&HeadSeries> {
         self.series.get(*self.places.get(ordinal as usize)? as usize)
+    }
+
+    /// Those that came late, in ascending time.
+    pub(super) fn late(&self, ordinal: Ordinal) -> &[Sample] {
+        self.late.get(&ordinal).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn has_any(&self, ordinal: Ordinal) -> bool {
@@ -157,7 +154,7 @@ impl HeadSamples {
         times_ms: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) {
-        let late = self.late.get(&series.ordinal).map_or(&[][..], Vec::as_slice);
+        let late = self.late(series.ordinal);
         let from = times_ms.len();
         if series.chunk.times_ms().is_some_and(|(first, last)| first <= last_ms && last >= first_ms) {
             series.chunk.each(|time_ms, value| {
@@ -205,60 +202,21 @@ impl HeadSamples {
         mut write: impl FnMut(RecordBatch) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let (first_ms, last_ms) = (range.start.millis(), range.end.millis());
-        let mut rows = Rows::default();
-        let mut times_ms = Vec::new();
+        let mut rows = SampleBatch::default();
+        let (mut times_ms, mut values) = (Vec::new(), Vec::new());
         for series in self.in_order() {
             times_ms.clear();
-            self.copy(series, first_ms, last_ms, &mut times_ms, &mut rows.values);
-            rows.add(&series.labels, &times_ms);
-            if rows.times_us.len() >= BATCH_ROWS {
+            values.clear();
+            self.copy(series, first_ms, last_ms, &mut times_ms, &mut values);
+            let times_us = times_ms.iter().map(|time| time.saturating_mul(1_000));
+            rows.add(series.labels.metric_name(), series.labels.series_id(), times_us, &values);
+            if rows.len() >= BATCH_ROWS {
                 write(std::mem::take(&mut rows).finish()?)?;
             }
         }
-        if !rows.times_us.is_empty() {
+        if rows.len() > 0 {
             write(rows.finish()?)?;
         }
         Ok(())
-    }
-}
-
-/// Rows of the table under construction.
-#[derive(Default)]
-struct Rows {
-    names: Vec<String>,
-    metrics: Vec<i32>,
-    ids: Vec<i64>,
-    times_us: Vec<i64>,
-    values: Vec<f64>,
-}
-
-impl Rows {
-    fn add(&mut self, labels: &Labels, times_ms: &[i64]) {
-        if times_ms.is_empty() {
-            return;
-        }
-        let metric = labels.metric_name();
-        if self.names.last().is_none_or(|last| last != metric) {
-            self.names.push(metric.to_string());
-        }
-        self.metrics.extend(std::iter::repeat_n(self.names.len() as i32 - 1, times_ms.len()));
-        self.ids.extend(std::iter::repeat_n(labels.series_id().to_i64(), times_ms.len()));
-        self.times_us.extend(times_ms.iter().map(|time| time.saturating_mul(1_000)));
-    }
-
-    fn finish(self) -> Result<RecordBatch, StorageError> {
-        let metrics = DictionaryArray::<Int32Type>::try_new(
-            Int32Array::from(self.metrics),
-            Arc::new(StringArray::from_iter_values(self.names)),
-        )?;
-        Ok(RecordBatch::try_new(
-            Table::Samples.schema(),
-            vec![
-                Arc::new(TimestampMicrosecondArray::from(self.times_us).with_timezone("UTC")),
-                Arc::new(metrics),
-                Arc::new(Int64Array::from(self.ids)),
-                Arc::new(Float64Array::from(self.values)),
-            ],
-        )?)
     }
 }

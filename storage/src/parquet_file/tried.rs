@@ -1,4 +1,4 @@
-//! Row groups whose columns are encoded in several ways, of which the smallest is kept. No encoding of numbers is the
+//! Row groups whose columns are encoded in the way that makes least of some of their rows. No encoding of numbers is the
 //! best for all of them: not for counters, gauges and sums, and not for a few or many samples of a series in a file.
 
 use std::io;
@@ -7,7 +7,7 @@ use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use parquet::{
     arrow::{
         ArrowWriter,
-        arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves},
+        arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
     },
     basic::Encoding,
     file::{
@@ -23,6 +23,9 @@ use crate::StorageError;
 
 /// The columns that are tried.
 const COLUMNS: [&str; 2] = ["time", "value"];
+
+/// Rows of a group that are encoded in every way.
+const TRIED_ROWS: usize = 32_768;
 
 pub(super) struct TriedWriter<W: io::Write + Send> {
     file: SerializedFileWriter<W>,
@@ -72,32 +75,47 @@ impl<W: io::Write + Send> TriedWriter<W> {
 
     fn write_group(&mut self, rows: &RecordBatch) -> Result<(), StorageError> {
         let number = self.file.flushed_row_groups().len();
-        let mut chunks: Vec<Option<ArrowColumnChunk>> = Vec::new();
-        for factory in &self.factories {
-            let writers = factory.create_column_writers(number)?;
-            for (at, (mut writer, field)) in writers.into_iter().zip(self.schema.fields()).enumerate() {
-                let known = chunks.get(at).is_some();
-                if known && !COLUMNS.contains(&field.name().as_str()) {
-                    continue;
-                }
-                for leaf in compute_leaves(field, rows.column(at))? {
-                    writer.write(&leaf)?;
-                }
-                let chunk = writer.close()?;
-                let bytes = |chunk: &ArrowColumnChunk| chunk.close().bytes_written;
-                match chunks.get_mut(at) {
-                    Some(Some(best)) if bytes(best) <= bytes(&chunk) => {}
-                    Some(best) => *best = Some(chunk),
-                    None => chunks.push(Some(chunk)),
+        // From the middle, where most metrics are those of most rows.
+        let tried = rows.num_rows().min(TRIED_ROWS);
+        let tried = rows.slice((rows.num_rows() - tried) / 2, tried);
+        let mut best = vec![(0, u64::MAX); self.schema.fields().len()];
+        for (way, factory) in self.factories.iter().enumerate() {
+            for (at, writer) in factory.create_column_writers(number)?.into_iter().enumerate() {
+                let is_tried = COLUMNS.contains(&self.schema.field(at).name().as_str());
+                let Some(best) = best.get_mut(at).filter(|_| is_tried) else { continue };
+                let bytes = self.encode(writer, &tried, at)?.close().bytes_written;
+                if bytes < best.1 {
+                    *best = (way, bytes);
                 }
             }
         }
+        let mut chunks = Vec::with_capacity(best.len());
+        for (at, (way, _)) in best.into_iter().enumerate() {
+            let factory = self.factories.get(way);
+            let writers = factory.map(|factory| factory.create_column_writers(number)).transpose()?;
+            if let Some(writer) = writers.and_then(|writers| writers.into_iter().nth(at)) {
+                chunks.push(self.encode(writer, rows, at)?);
+            }
+        }
         let mut group = self.file.next_row_group()?;
-        for chunk in chunks.into_iter().flatten() {
+        for chunk in chunks {
             chunk.append_to_row_group(&mut group)?;
         }
         group.close()?;
         Ok(())
+    }
+
+    /// Column number `at` of the rows.
+    fn encode(
+        &self,
+        mut writer: ArrowColumnWriter,
+        rows: &RecordBatch,
+        at: usize,
+    ) -> Result<ArrowColumnChunk, StorageError> {
+        for leaf in compute_leaves(self.schema.field(at), rows.column(at))? {
+            writer.write(&leaf)?;
+        }
+        Ok(writer.close()?)
     }
 
     pub(super) fn end_group(&mut self) -> Result<(), StorageError> {

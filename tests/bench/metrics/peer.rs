@@ -103,7 +103,8 @@ impl Peer {
             Program::Pharos => {
                 // An orderly end writes the head to files.
                 self.end()?;
-                folder_bytes(&self.folder)
+                // What a merge has replaced stays a quarter of an hour for programs that still read it.
+                Ok(folder_bytes(&self.folder)? - replaced_bytes(&self.folder)?)
             }
         }
     }
@@ -146,6 +147,27 @@ fn folder_bytes(folder: &Path) -> Result<u64> {
         // A file may be gone since the folder was read.
         let Ok(metadata) = entry.metadata() else { continue };
         bytes += if metadata.is_dir() { folder_bytes(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+/// Bytes of the files that tables' logs have removed and the disk still has.
+fn replaced_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for table in std::fs::read_dir(folder)? {
+        let table = table?.path();
+        let Ok(log) = std::fs::read_dir(table.join("_delta_log")) else { continue };
+        for entry in log {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            for line in std::fs::read_to_string(path)?.lines() {
+                let action: serde_json::Value = serde_json::from_str(line)?;
+                let removed = action["remove"]["path"].as_str().map(|path| table.join(path));
+                bytes += removed.and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
+            }
+        }
     }
     Ok(bytes)
 }
