@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use pharos_storage::{AppendError, Batch, Storage};
+use pharos_storage::{AppendError, Batch, RejectedSamples, Storage};
 
 use crate::{
     body::{Budget, Limits},
@@ -41,9 +41,9 @@ impl Intake {
         let mut refused = Rejected::default();
         for part in parts(batch) {
             let appended = self.storage.append(part).await.map_err(fault_of)?;
-            if appended.rejected > 0 {
-                refused.merge(Rejected { items: appended.rejected, reasons: appended.reasons });
-            }
+            let of_series = appended.rejected;
+            let items = of_series.samples + of_series.histograms;
+            refused.merge(Rejected { items, reasons: appended.reasons, of_series });
         }
         self.counters.stored(protocol, items.saturating_sub(refused.items));
         Ok(refused)
@@ -102,6 +102,8 @@ impl<T> Default for Normalised<T> {
 pub(crate) struct Rejected {
     pub(crate) items: usize,
     reasons: Vec<String>,
+    /// What the store itself refused of series.
+    pub(crate) of_series: RejectedSamples,
 }
 
 impl Rejected {
@@ -121,6 +123,9 @@ impl Rejected {
         self.items += other.items;
         self.reasons.extend(other.reasons);
         self.reasons.truncate(Rejected::MAX_REASONS);
+        self.of_series.samples += other.of_series.samples;
+        self.of_series.histograms += other.of_series.histograms;
+        self.of_series.exemplars += other.of_series.exemplars;
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -235,8 +235,8 @@ impl Committer {
             Batch::MeshConfig(rows) => commit.rows.mesh_config.extend(rows),
             Batch::Samples(_) => {}
         }
-        let Refused { samples: rejected, reasons } = refused;
-        let appended = Appended { rows, duplicates: sent - rows - rejected, rejected, reasons };
+        let Refused { items: rejected, reasons } = refused;
+        let appended = Appended { rows, duplicates: sent - rows - rejected.all(), rejected, reasons };
         commit.replies.push((reply, appended));
     }
 
@@ -398,8 +398,22 @@ pub struct Appended {
     pub rows: usize,
     /// Stored before, recognised by their identity.
     pub duplicates: usize,
-    /// Samples beyond a limit of the configuration, or of a time that is no 64-bit nanoseconds.
-    pub rejected: usize,
+    pub rejected: RejectedSamples,
     /// Why the first of them were rejected, naming their series.
     pub reasons: Vec<String>,
+}
+
+/// What was not stored of series: beyond a limit of the configuration, of a time that is no 64-bit nanoseconds, or of a
+/// time at which the series has another value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RejectedSamples {
+    pub samples: usize,
+    pub histograms: usize,
+    pub exemplars: usize,
+}
+
+impl RejectedSamples {
+    fn all(self) -> usize {
+        self.samples + self.histograms + self.exemplars
+    }
 }

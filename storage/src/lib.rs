@@ -46,7 +46,7 @@ mod test_rows;
 mod wal;
 mod weight;
 
-pub use commit::Appended;
+pub use commit::{Appended, RejectedSamples};
 pub use config::{Durability, StorageConfig};
 pub use decode::{access_logs_of, edges_of, logs_of, mesh_objects_of, spans_of, trace_summaries_of};
 pub use directory::{

@@ -123,6 +123,20 @@ impl Shared {
         }) || self.recent.has(ordinal, time_ms)
     }
 
+    /// The value of a sample that is stored, if memory has it.
+    pub(crate) fn sample_at(&self, ordinal: Ordinal, time_ms: i64) -> Option<f64> {
+        let (mut times_ms, mut values) = (Vec::new(), Vec::new());
+        let state = self.state.read();
+        for generation in state.sealed.iter().map(Arc::as_ref).chain([&state.open]) {
+            generation.samples.copy_between(ordinal, time_ms, time_ms, &mut times_ms, &mut values);
+        }
+        drop(state);
+        if values.is_empty() {
+            self.recent.copy_between(ordinal, time_ms, time_ms, &mut times_ms, &mut values);
+        }
+        values.first().copied()
+    }
+
     /// Whether memory has samples of a series.
     pub(crate) fn holds_samples_of(&self, ordinal: Ordinal) -> bool {
         let state = self.state.read();

@@ -1,5 +1,6 @@
 //! Prometheus remote write, 1.0 and 2.0.
 
+mod decoded;
 mod families;
 mod known;
 mod v1;
@@ -16,16 +17,20 @@ use axum::{
     routing::post,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pharos_model::{Labels, MetricMetadata, TimeSeries, UnixNanos};
+use pharos_model::{Labels, UnixNanos};
 use pharos_storage::Batch;
 
-use self::{families::Families, known::KnownLabels};
+use self::{
+    decoded::{Decoded, Written},
+    families::Families,
+    known::KnownLabels,
+};
 use crate::{
     body::{self, Share, too_large},
     clock::latest_sample_ms,
     counters::Protocol,
     fault::Fault,
-    intake::{Intake, Normalised},
+    intake::Intake,
 };
 
 pub(crate) fn router(receiver: Receiver) -> Router {
@@ -49,23 +54,6 @@ impl Receiver {
 enum Version {
     V1,
     V2,
-}
-
-/// What of a request was stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Written {
-    samples: usize,
-    histograms: usize,
-    exemplars: usize,
-}
-
-/// Series of a request, with what of it they hold.
-#[derive(Default)]
-struct Decoded {
-    series: Normalised<TimeSeries>,
-    written: Written,
-    /// Of version 1, where it does not go along with the series.
-    families: Vec<MetricMetadata>,
 }
 
 async fn write(State(receiver): State<Receiver>, headers: HeaderMap, body: Body) -> Response {
@@ -98,12 +86,18 @@ async fn take(receiver: &Receiver, headers: &HeaderMap, body: Body) -> (Written,
         Ok(decoded) => decoded,
         Err(fault) => return (Written::default(), Err(fault)),
     };
-    let items = decoded.written.samples + decoded.written.histograms;
+    let mut written = decoded.written;
     let mut series = decoded.series;
     receiver.families.learn(decoded.families.into_iter());
     receiver.families.attach(&mut series.rows);
+    let items = written.samples + written.histograms;
     match intake.append(Protocol::RemoteWrite, Batch::Samples(series.rows), items).await {
-        Ok(refused) => series.rejected.merge(refused),
+        Ok(refused) => {
+            written.samples -= refused.of_series.samples.min(written.samples);
+            written.histograms -= refused.of_series.histograms.min(written.histograms);
+            written.exemplars -= refused.of_series.exemplars.min(written.exemplars);
+            series.rejected.merge(refused);
+        }
         Err(fault) => return (Written::default(), Err(fault)),
     }
     intake.counters.rejected(Protocol::RemoteWrite, series.rejected.items);
@@ -116,7 +110,7 @@ async fn take(receiver: &Receiver, headers: &HeaderMap, body: Body) -> (Written,
             series.rejected.message()
         ))),
     };
-    (decoded.written, result)
+    (written, result)
 }
 
 async fn read(receiver: &Receiver, headers: &HeaderMap, body: Body) -> Result<Decoded, Fault> {

@@ -227,6 +227,173 @@ async fn version_2() {
     }
 }
 
+/// The series as a request of version 2, each text a symbol as often as it occurs.
+fn as_version_2(all: &[TimeSeries]) -> v2::Request {
+    let mut symbols = vec![String::new()];
+    let mut refs = |labels: &[Label]| -> Vec<u32> {
+        let texts = labels.iter().flat_map(|label| [&label.name, &label.value]);
+        texts.map(|text| (symbols.push(text.clone()), symbols.len() as u32 - 1).1).collect()
+    };
+    let timeseries = all.iter().map(|series| v2::TimeSeries {
+        labels_refs: refs(&series.labels),
+        samples: series
+            .samples
+            .iter()
+            .map(|sample| v2::Sample { value: sample.value, timestamp: sample.timestamp, start_timestamp: 7 })
+            .collect(),
+        histograms: series
+            .histograms
+            .iter()
+            .map(|sent| v2::Histogram::decode(&*sent.encode_to_vec()).unwrap())
+            .map(|sent| v2::Histogram { start_timestamp: 7, ..sent })
+            .collect(),
+        exemplars: series
+            .exemplars
+            .iter()
+            .map(|sent| v2::Exemplar {
+                labels_refs: refs(&sent.labels),
+                value: sent.value,
+                timestamp: sent.timestamp,
+            })
+            .collect(),
+        metadata: None,
+    });
+    let timeseries = timeseries.collect();
+    v2::Request { symbols, timeseries }
+}
+
+/// Status, counts of samples, histograms and exemplars that were written, and text.
+async fn told(bench: &Bench, version: u8, all: Vec<TimeSeries>) -> (StatusCode, [String; 3], String) {
+    let answer = match version {
+        1 => write(bench, &request(all)).await,
+        _ => send(bench, V2, &snappy(&as_version_2(&all).encode_to_vec())).await,
+    };
+    let written = ["samples", "histograms", "exemplars"]
+        .map(|kind| answer.header(&format!("x-prometheus-remote-write-{kind}-written")).to_string());
+    (answer.status, written, answer.text())
+}
+
+#[tokio::test]
+async fn what_comes_twice_late_or_changed_has_prometheus_answer() {
+    for version in [1, 2] {
+        let mut bench = Bench::new().await;
+        let now = now_ms();
+        let (ok, bad) = (StatusCode::NO_CONTENT, StatusCode::BAD_REQUEST);
+        for (what, samples, status, written, words, stored) in [
+            ("new", vec![(now, 1.0)], ok, "1", "", 1),
+            ("sent again", vec![(now, 1.0)], ok, "1", "", 0),
+            ("changed", vec![(now, 2.0)], bad, "0", "a{b=\"c\"} has the value 1 at", 0),
+            ("late", vec![(now - 60_000, 5.0)], ok, "1", "", 1),
+            ("late again", vec![(now - 60_000, 5.0)], ok, "1", "", 0),
+            ("late and changed", vec![(now - 60_000, 6.0)], bad, "0", "and not 6", 0),
+            ("very old", vec![(now - 400 * 86_400_000, 5.0)], ok, "1", "", 1),
+            ("twice at once", vec![(now + 1, 3.0), (now + 1, 3.0)], ok, "2", "", 1),
+            ("two at one time", vec![(now + 2, 3.0), (now + 2, 4.0)], bad, "1", "has the value 3", 1),
+            ("falling", vec![(now + 5, 1.0), (now + 4, 2.0)], ok, "2", "", 2),
+            ("in the future", vec![(now + 6, 1.0), (now + 3_600_000, 2.0)], bad, "1", "future", 1),
+            (
+                "stale twice",
+                vec![(now + 7, f64::from_bits(STALE_NAN_BITS)), (now + 7, f64::from_bits(STALE_NAN_BITS))],
+                ok,
+                "2",
+                "",
+                1,
+            ),
+        ] {
+            let told = told(&bench, version, vec![series(&[("__name__", "a"), ("b", "c")], &samples)]).await;
+            let wanted = [written, "0", "0"].map(String::from);
+            assert_eq!((told.0, &told.1), (status, &wanted), "version {version}, {what}: {}", told.2);
+            assert!(told.2.contains(words), "version {version}, {what}: {}", told.2);
+            assert_eq!(bench.stored().lines().len(), stored, "version {version}, {what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_is_not_counted_as_written() {
+    for version in [1, 2] {
+        let mut bench = Bench::new().await;
+        let now = now_ms();
+        let native = || Histogram {
+            count: Some(histogram::Count::CountInt(1)),
+            zero_count: Some(histogram::ZeroCount::ZeroCountInt(1)),
+            timestamp: now + 1,
+            ..Histogram::default()
+        };
+        let exemplar = || Exemplar { labels: vec![Label::default()], value: 1.0, timestamp: now };
+        let with_all = |name: &str, value: &str| TimeSeries {
+            histograms: vec![native()],
+            exemplars: vec![exemplar()],
+            ..series(&[("__name__", name), ("b", value)], &[(now, 1.0)])
+        };
+        let all = vec![with_all("bad", &"x".repeat(10_000)), with_all("good", "c")];
+        let (status, written, text) = told(&bench, version, all).await;
+        assert_eq!((status, written), (StatusCode::BAD_REQUEST, ["1", "1", "1"].map(String::from)), "{text}");
+        assert!(text.contains("2 samples were not stored") && text.contains("10000 bytes"), "{text}");
+        assert_eq!(bench.stored().lines().len(), 2);
+    }
+}
+
+/// What protobuf leaves to a writer: numbers one by one, symbols after the series that name them.
+#[tokio::test]
+async fn version_2_in_another_order() {
+    let mut bench = Bench::new().await;
+    let now = now_ms();
+    let packed = as_version_2(&[series(&[("__name__", "a"), ("b", "c")], &[(now, 1.0)])]);
+    let mut one = v2::TimeSeries { labels_refs: Vec::new(), ..packed.timeseries[0].clone() }.encode_to_vec();
+    one.extend([8, 1, 8, 2, 8, 3, 8, 4]);
+    let mut body = vec![5 << 3 | 2, one.len() as u8];
+    body.extend(one);
+    for symbol in &packed.symbols {
+        body.extend([4 << 3 | 2, symbol.len() as u8]);
+        body.extend(symbol.as_bytes());
+    }
+    let answer = send(&bench, V2, &snappy(&body)).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text());
+    assert_eq!(bench.stored().lines(), [format!("a{{b=\"c\"}} 1 @{now}")]);
+}
+
+#[tokio::test]
+async fn bad_requests_of_version_2_are_refused_whole_and_bad_series_alone() {
+    let now = now_ms();
+    let good = series(&[("__name__", "good")], &[(now, 1.0)]);
+    let request = || as_version_2(&[good.clone(), series(&[("__name__", "a"), ("b", "c")], &[(now, 1.0)])]);
+    type Change = fn(&mut v2::Request);
+    let cases: [(&str, &str, Change); 8] = [
+        ("first of the symbols", "0", |request| request.symbols[0] = "x".into()),
+        ("symbol 99", "1", |request| request.timeseries[1].labels_refs[3] = 99),
+        ("odd number", "1", |request| request.timeseries[1].labels_refs.truncate(3)),
+        ("no label __name__", "1", |request| request.timeseries[1].labels_refs.clear()),
+        ("neither samples nor histograms", "1", |request| request.timeseries[1].samples.clear()),
+        ("has a label twice", "1", |request| {
+            let refs = request.timeseries[1].labels_refs[2..].to_vec();
+            request.timeseries[1].labels_refs.extend(refs);
+        }),
+        ("future", "1", |request| request.timeseries[1].samples[0].timestamp += 3_600_000),
+        ("schema 99", "1", |request| {
+            request.timeseries[1].histograms = vec![v2::Histogram { schema: 99, ..Default::default() }];
+            request.timeseries[1].samples.clear();
+        }),
+    ];
+    for (words, written, change) in cases {
+        let mut bench = Bench::new().await;
+        let mut changed = request();
+        change(&mut changed);
+        let answer = send(&bench, V2, &snappy(&changed.encode_to_vec())).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{words}");
+        assert!(answer.text().contains(words), "{:?} does not say {words:?}", answer.text());
+        assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), written, "{words}");
+        assert_eq!(bench.stored().lines().len().to_string(), written, "{words}");
+    }
+    // Cut anywhere, a request is refused or, between two of its parts, a shorter one.
+    let bench = Bench::new().await;
+    let whole = request().encode_to_vec();
+    for end in 0..whole.len() {
+        let status = send(&bench, V2, &snappy(&whole[..end])).await.status;
+        assert!(matches!(status.as_u16(), 204 | 400), "{end}: {status}");
+    }
+}
+
 #[tokio::test]
 async fn bad_requests() {
     let bench = Bench::limited(Limits { max_body_bytes: 10_000, ..Limits::default() }).await;

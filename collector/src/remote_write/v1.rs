@@ -1,20 +1,17 @@
-use pharos_model::{
-    Exemplar, HistogramSample, MetricKind, MetricMetadata, ResetHint, Sample, TimeSeries, buckets_of_spans,
-    counts_of_deltas,
-};
+use pharos_model::{Exemplar, MetricKind, MetricMetadata};
 use pharos_proto::prometheus::remote_write_v1::{
-    BucketSpan, Exemplar as ToldExemplar, Histogram as NativeHistogram, MetricMetadata as ToldMetadata,
-    histogram, metric_metadata::MetricType,
+    Exemplar as SentExemplar, MetricMetadata as SentMetadata, metric_metadata::MetricType,
 };
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    Decoded, check_labels,
+    check_labels,
+    decoded::{Decoded, Sent, decode_sample},
     known::KnownLabels,
     wire::{Fields, Value},
 };
-use crate::{clock::check_sample, fault::Fault};
+use crate::fault::Fault;
 
 pub(super) fn decode(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Result<Decoded, Fault> {
     let malformed =
@@ -27,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Resul
                 decode_series(series, latest_ms, known, &mut decoded).map_err(malformed)?;
             }
             (3, Value::Bytes(metadata)) => {
-                let told = ToldMetadata::decode(metadata).map_err(|error| malformed(error.to_string()))?;
+                let told = SentMetadata::decode(metadata).map_err(|error| malformed(error.to_string()))?;
                 decoded.families.push(MetricMetadata {
                     kind: kind_of(told.r#type()),
                     family: told.metric_family_name,
@@ -41,8 +38,10 @@ pub(super) fn decode(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Resul
     Ok(decoded)
 }
 
-/// Adds the series to what is decoded. Fails when the bytes are no `TimeSeries`; what a `TimeSeries` must not hold is
-/// counted as rejected.
+/// Of a sample with a value and a time of our days.
+const SAMPLE_BYTES: usize = 18;
+
+/// Adds the series to what is decoded. Fails when the bytes are no `TimeSeries`.
 fn decode_series(
     series: &[u8],
     latest_ms: i64,
@@ -53,9 +52,8 @@ fn decode_series(
     // The labels come first with every sender there is; as long as they do, their bytes stand for them.
     let mut form: &[u8] = &[];
     let mut in_one_place = true;
-    let mut samples = Vec::with_capacity(1);
-    let mut exemplars: Vec<&[u8]> = Vec::new();
-    let mut histograms: Vec<&[u8]> = Vec::new();
+    let mut samples = Vec::new();
+    let (mut exemplars, mut histograms) = (Vec::new(), Vec::new());
     let mut others = false;
     while let Some(field) = fields.next()? {
         match field {
@@ -63,69 +61,32 @@ fn decode_series(
             (1, Value::Bytes(_)) => {
                 form = series.get(..series.len() - fields.rest().len()).unwrap_or_default();
             }
-            (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
-            (3, Value::Bytes(exemplar)) => exemplars.push(exemplar),
+            (2, Value::Bytes(sample)) => {
+                if samples.is_empty() {
+                    samples.reserve_exact(1 + fields.rest().len() / SAMPLE_BYTES);
+                }
+                samples.push(decode_sample(sample)?);
+            }
+            (3, Value::Bytes(exemplar)) => exemplars.push(decode_exemplar(exemplar)?),
             (4, Value::Bytes(histogram)) => histograms.push(histogram),
             _ => {}
         }
         others |= field.0 != 1;
     }
-    let checked = match in_one_place {
+    let labels = match in_one_place {
         true => known.get_or_check(xxh3_128(form), || check_labels(label_pairs(series)?.into_iter())),
         false => label_pairs(series).and_then(|pairs| check_labels(pairs.into_iter())),
     };
-    let labels = match checked {
-        Ok(labels) => labels,
-        Err(fault) => {
-            decoded.series.rejected.add(samples.len() + histograms.len(), || fault);
-            return Ok(());
-        }
-    };
-    samples.retain(|sample: &Sample| {
-        let checked = check_sample(&labels, sample.time_ms, latest_ms);
-        checked.map_err(|fault| decoded.series.rejected.add(1, || fault)).is_ok()
-    });
-    let exemplars = exemplars
-        .into_iter()
-        .map(|exemplar| {
-            let exemplar = ToldExemplar::decode(exemplar).map_err(|error| error.to_string())?;
-            Ok(Exemplar {
-                labels: exemplar.labels.into_iter().map(|label| (label.name, label.value)).collect(),
-                time_ms: exemplar.timestamp,
-                value: exemplar.value,
-            })
-        })
-        .filter(|exemplar| exemplar.as_ref().is_ok_and(|exemplar| exemplar.time_ms <= latest_ms))
-        .collect::<Result<Vec<Exemplar>, String>>()?;
-    let mut stored_histograms = Vec::with_capacity(histograms.len());
-    for sent in histograms {
-        let sent = NativeHistogram::decode(sent).map_err(|error| error.to_string())?;
-        match check_sample(&labels, sent.timestamp, latest_ms).and_then(|()| native(&sent)) {
-            Ok(sample) => stored_histograms.push(sample),
-            Err(fault) => decoded.series.rejected.add(1, || format!("series {labels}: {fault}")),
-        }
-    }
-    let histograms = stored_histograms;
-    decoded.written.samples += samples.len();
-    decoded.written.histograms += histograms.len();
-    decoded.written.exemplars += exemplars.len();
-    if !samples.is_empty() || !histograms.is_empty() || !exemplars.is_empty() {
-        decoded.series.rows.push(TimeSeries { labels, samples, histograms, exemplars, metadata: None });
-    }
-    Ok(())
+    decoded.add(labels, Sent { samples, histograms, exemplars }, latest_ms)
 }
 
-fn decode_sample(message: &[u8]) -> Result<Sample, String> {
-    let mut sample = Sample { time_ms: 0, value: 0.0 };
-    let mut fields = Fields::new(message);
-    while let Some(field) = fields.next()? {
-        match field {
-            (1, Value::Fixed64(bits)) => sample.value = f64::from_bits(bits),
-            (2, Value::Varint(time_ms)) => sample.time_ms = time_ms as i64,
-            _ => {}
-        }
-    }
-    Ok(sample)
+fn decode_exemplar(message: &[u8]) -> Result<Exemplar, String> {
+    let sent = SentExemplar::decode(message).map_err(|error| error.to_string())?;
+    Ok(Exemplar {
+        labels: sent.labels.into_iter().map(|label| (label.name, label.value)).collect(),
+        time_ms: sent.timestamp,
+        value: sent.value,
+    })
 }
 
 /// Names and values of a series' labels, in the order in which they were sent.
@@ -163,45 +124,4 @@ fn kind_of(kind: MetricType) -> MetricKind {
         MetricType::Info => MetricKind::Info,
         MetricType::Stateset => MetricKind::StateSet,
     }
-}
-
-/// A native histogram as it is stored.
-pub(super) fn native(sent: &NativeHistogram) -> Result<HistogramSample, String> {
-    let (count, integer) = match sent.count {
-        Some(histogram::Count::CountInt(count)) => (count as f64, true),
-        Some(histogram::Count::CountFloat(count)) => (count, false),
-        None => (0.0, true),
-    };
-    let zero_count = match sent.zero_count {
-        Some(histogram::ZeroCount::ZeroCountInt(count)) => count as f64,
-        Some(histogram::ZeroCount::ZeroCountFloat(count)) => count,
-        None => 0.0,
-    };
-    let side = |spans: &[BucketSpan], deltas: &[i64], counts: &[f64]| {
-        let spans =
-            spans.iter().map(|span| pharos_model::BucketSpan { offset: span.offset, length: span.length });
-        match integer {
-            true => buckets_of_spans(spans, counts_of_deltas(deltas.iter().copied())),
-            false => buckets_of_spans(spans, counts.iter().copied()),
-        }
-        .map_err(|error| error.to_string())
-    };
-    let histogram = pharos_model::NativeHistogram {
-        schema: sent.schema,
-        reset_hint: match sent.reset_hint() {
-            histogram::ResetHint::Unknown => ResetHint::Unknown,
-            histogram::ResetHint::Yes => ResetHint::Reset,
-            histogram::ResetHint::No => ResetHint::NotReset,
-            histogram::ResetHint::Gauge => ResetHint::Gauge,
-        },
-        zero_threshold: sent.zero_threshold,
-        zero_count,
-        count,
-        sum: sent.sum,
-        positive: side(&sent.positive_spans, &sent.positive_deltas, &sent.positive_counts)?,
-        negative: side(&sent.negative_spans, &sent.negative_deltas, &sent.negative_counts)?,
-        custom_bounds: sent.custom_values.clone(),
-    };
-    let histogram = histogram.checked(integer).map_err(|error| error.to_string())?;
-    Ok(HistogramSample { time_ms: sent.timestamp, histogram })
 }

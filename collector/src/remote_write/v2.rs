@@ -1,79 +1,158 @@
-use pharos_model::{Exemplar, Labels, MetricKind, MetricMetadata, Sample, TimeSeries};
-use pharos_proto::prometheus::{
-    remote_write_v1 as v1_proto,
-    remote_write_v2::{BucketSpan, Histogram, Request, histogram, metadata::MetricType},
-};
-use prost::Message;
+use hashbrown::HashSet;
+use pharos_model::{Exemplar, Labels, MetricKind, MetricMetadata};
+use pharos_proto::prometheus::remote_write_v2::metadata::MetricType;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Decoded, check_labels, known::KnownLabels, v1};
-use crate::{clock::check_sample, fault::Fault};
+use super::{
+    check_labels,
+    decoded::{Decoded, Sent, decode_sample},
+    known::KnownLabels,
+    wire::{Fields, Value},
+};
+use crate::fault::Fault;
 
 pub(super) fn decode(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Result<Decoded, Fault> {
-    let request = Request::decode(bytes).map_err(|error| {
+    decode_request(bytes, latest_ms, known).map_err(|error| {
         Fault::Malformed(format!("the body is not a protobuf io.prometheus.write.v2.Request: {error}"))
-    })?;
-    if request.symbols.first().is_some_and(|first| !first.is_empty()) {
-        return Err(Fault::Malformed("the first of the symbols is not the empty string".into()));
-    }
-    let symbols = Symbols::new(&request.symbols);
-    let mut decoded = Decoded::default();
-    for series in request.timeseries {
-        let items = series.samples.len() + series.histograms.len();
-        let labels = match symbols.labels(&series.labels_refs, known) {
-            Ok(labels) => labels,
-            Err(fault) => {
-                decoded.series.rejected.add(items, || fault);
-                continue;
-            }
-        };
-        let metadata = series.metadata.map(|told| MetricMetadata {
-            family: family_of(labels.metric_name(), told.r#type()).to_string(),
-            kind: kind_of(told.r#type()),
-            help: symbols.get(told.help_ref).unwrap_or_default().to_string(),
-            unit: symbols.get(told.unit_ref).unwrap_or_default().to_string(),
-        });
-        let mut samples = Vec::with_capacity(series.samples.len());
-        for sample in series.samples {
-            match check_sample(&labels, sample.timestamp, latest_ms) {
-                Ok(()) => samples.push(Sample { time_ms: sample.timestamp, value: sample.value }),
-                Err(fault) => decoded.series.rejected.add(1, || fault),
-            }
-        }
-        let mut exemplars = Vec::new();
-        for exemplar in series.exemplars {
-            // A bad exemplar never fails a request.
-            let Ok(pairs) = symbols.pairs(&exemplar.labels_refs) else { continue };
-            let (time_ms, value) = (exemplar.timestamp, exemplar.value);
-            exemplars.push(Exemplar { labels: Labels::from_pairs(pairs), time_ms, value });
-        }
-        let mut histograms = Vec::with_capacity(series.histograms.len());
-        for sent in series.histograms {
-            let sent = as_v1(sent);
-            match check_sample(&labels, sent.timestamp, latest_ms).and_then(|()| v1::native(&sent)) {
-                Ok(sample) => histograms.push(sample),
-                Err(fault) => decoded.series.rejected.add(1, || format!("series {labels}: {fault}")),
-            }
-        }
-        decoded.written.histograms += histograms.len();
-        decoded.written.samples += samples.len();
-        decoded.written.exemplars += exemplars.len();
-        if !samples.is_empty() || !histograms.is_empty() || !exemplars.is_empty() {
-            decoded.series.rows.push(TimeSeries { labels, samples, histograms, exemplars, metadata });
-        }
-    }
-    Ok(decoded)
+    })
 }
 
+fn decode_request(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Result<Decoded, String> {
+    let mut symbols = Symbols::default();
+    let mut all_series = Vec::new();
+    let mut fields = Fields::new(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (4, Value::Bytes(symbol)) => symbols.add(symbol)?,
+            // They may come before the symbols.
+            (5, Value::Bytes(series)) => all_series.push(series),
+            _ => {}
+        }
+    }
+    if symbols.texts.first().is_some_and(|first| !first.is_empty()) {
+        return Err("the first of the symbols is not the empty string".to_string());
+    }
+    let mut request =
+        Request { symbols, known, latest_ms, told: HashSet::new(), decoded: Decoded::default() };
+    for series in all_series {
+        request.add_series(series)?;
+    }
+    Ok(request.decoded)
+}
+
+struct Request<'a> {
+    symbols: Symbols<'a>,
+    known: &'a KnownLabels,
+    latest_ms: i64,
+    /// Metadata come with each series; those of a metric are taken once a request.
+    told: HashSet<(usize, SentMetadata)>,
+    decoded: Decoded,
+}
+
+impl Request<'_> {
+    /// Adds the series to what is decoded. Fails when the bytes are no `TimeSeries`.
+    fn add_series(&mut self, series: &[u8]) -> Result<(), String> {
+        let mut refs = Vec::with_capacity(64);
+        let mut samples = Vec::with_capacity(1);
+        let (mut histograms, mut exemplars, mut metadata) = (Vec::new(), Vec::new(), None);
+        let mut fields = Fields::new(series);
+        while let Some((number, value)) = fields.next()? {
+            match (number, value) {
+                (1, value) => add_refs(value, &mut refs)?,
+                (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
+                (3, Value::Bytes(histogram)) => histograms.push(histogram),
+                (4, Value::Bytes(exemplar)) => exemplars.push(exemplar),
+                (5, Value::Bytes(message)) => metadata = Some(SentMetadata::decode(message)?),
+                _ => {}
+            }
+        }
+        let labels = self.symbols.labels(&refs, self.known);
+        if let (Ok(labels), Some(metadata)) = (&labels, metadata) {
+            self.learn(labels.metric_name(), metadata);
+        }
+        if samples.is_empty() && histograms.is_empty() {
+            let fault = match labels {
+                Ok(labels) => format!("series {labels} has neither samples nor histograms"),
+                Err(fault) => fault,
+            };
+            self.decoded.series.rejected.add(exemplars.len().max(1), || fault);
+            return Ok(());
+        }
+        let mut kept = Vec::with_capacity(exemplars.len());
+        for exemplar in exemplars {
+            // One whose labels do not exist is left out alone.
+            kept.extend(self.symbols.exemplar(exemplar)?);
+        }
+        self.decoded.add(labels, Sent { samples, histograms, exemplars: kept }, self.latest_ms)
+    }
+
+    fn learn(&mut self, name: &str, metadata: SentMetadata) {
+        // Texts of labels are kept once, so that a name is where all of its series have it.
+        if !self.told.insert((name.as_ptr() as usize, metadata)) {
+            return;
+        }
+        let kind = MetricType::try_from(metadata.kind).unwrap_or_default();
+        let text = |index| self.symbols.get(index).unwrap_or_default().to_string();
+        self.decoded.families.push(MetricMetadata {
+            family: family_of(name, kind).to_string(),
+            kind: kind_of(kind),
+            help: text(metadata.help),
+            unit: text(metadata.unit),
+        });
+    }
+}
+
+/// A series' metadata, with texts by their number.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct SentMetadata {
+    kind: i32,
+    help: u32,
+    unit: u32,
+}
+
+impl SentMetadata {
+    fn decode(message: &[u8]) -> Result<SentMetadata, String> {
+        let mut metadata = SentMetadata::default();
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Value::Varint(kind)) => metadata.kind = kind as i32,
+                (3, Value::Varint(index)) => metadata.help = index as u32,
+                (4, Value::Varint(index)) => metadata.unit = index as u32,
+                _ => {}
+            }
+        }
+        Ok(metadata)
+    }
+}
+
+/// Adds the numbers of a field, which come one by one or packed.
+fn add_refs(value: Value<'_>, refs: &mut Vec<u32>) -> Result<(), String> {
+    match value {
+        Value::Varint(index) => refs.push(index as u32),
+        Value::Bytes(packed) => {
+            let mut packed = Fields::new(packed);
+            while !packed.rest().is_empty() {
+                refs.push(packed.varint()? as u32);
+            }
+        }
+        _ => return Err("the references of a series' labels are no numbers".to_string()),
+    }
+    Ok(())
+}
+
+#[derive(Default)]
 struct Symbols<'a> {
-    texts: &'a [String],
+    texts: Vec<&'a str>,
     /// Hashes of the texts, made once a request.
     hashes: Vec<u128>,
 }
 
 impl<'a> Symbols<'a> {
-    fn new(texts: &'a [String]) -> Symbols<'a> {
-        Symbols { texts, hashes: texts.iter().map(|text| xxh3_128(text.as_bytes())).collect() }
+    fn add(&mut self, text: &'a [u8]) -> Result<(), String> {
+        self.hashes.push(xxh3_128(text));
+        self.texts.push(str::from_utf8(text).map_err(|error| format!("a symbol is not UTF-8: {error}"))?);
+        Ok(())
     }
 
     /// A label set that is known by the hashes of its texts, or else checked.
@@ -87,8 +166,23 @@ impl<'a> Symbols<'a> {
         known.get_or_check(xxh3_128(&form), || check_labels(self.pairs(refs)?.into_iter()))
     }
 
+    /// `None` if its labels do not exist.
+    fn exemplar(&self, message: &[u8]) -> Result<Option<Exemplar>, String> {
+        let (mut refs, mut value, mut time_ms) = (Vec::new(), 0.0, 0);
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, field) => add_refs(field, &mut refs)?,
+                (2, Value::Fixed64(bits)) => value = f64::from_bits(bits),
+                (3, Value::Varint(millis)) => time_ms = millis as i64,
+                _ => {}
+            }
+        }
+        Ok(self.pairs(&refs).ok().map(|pairs| Exemplar { labels: Labels::from_pairs(pairs), time_ms, value }))
+    }
+
     fn get(&self, index: u32) -> Option<&'a str> {
-        self.texts.get(usize::try_from(index).ok()?).map(String::as_str)
+        self.texts.get(usize::try_from(index).ok()?).copied()
     }
 
     fn pairs(&self, refs: &[u32]) -> Result<Vec<(&'a str, &'a str)>, String> {
@@ -129,39 +223,5 @@ fn kind_of(kind: MetricType) -> MetricKind {
         MetricType::Summary => MetricKind::Summary,
         MetricType::Info => MetricKind::Info,
         MetricType::Stateset => MetricKind::StateSet,
-    }
-}
-
-/// The two versions' native histograms differ in their types' names only.
-fn as_v1(native: Histogram) -> v1_proto::Histogram {
-    let spans = |spans: Vec<BucketSpan>| {
-        spans
-            .into_iter()
-            .map(|span| v1_proto::BucketSpan { offset: span.offset, length: span.length })
-            .collect()
-    };
-    v1_proto::Histogram {
-        count: native.count.map(|count| match count {
-            histogram::Count::CountInt(count) => v1_proto::histogram::Count::CountInt(count),
-            histogram::Count::CountFloat(count) => v1_proto::histogram::Count::CountFloat(count),
-        }),
-        zero_count: native.zero_count.map(|count| match count {
-            histogram::ZeroCount::ZeroCountInt(count) => v1_proto::histogram::ZeroCount::ZeroCountInt(count),
-            histogram::ZeroCount::ZeroCountFloat(count) => {
-                v1_proto::histogram::ZeroCount::ZeroCountFloat(count)
-            }
-        }),
-        sum: native.sum,
-        schema: native.schema,
-        zero_threshold: native.zero_threshold,
-        negative_spans: spans(native.negative_spans),
-        negative_deltas: native.negative_deltas,
-        negative_counts: native.negative_counts,
-        positive_spans: spans(native.positive_spans),
-        positive_deltas: native.positive_deltas,
-        positive_counts: native.positive_counts,
-        reset_hint: native.reset_hint,
-        timestamp: native.timestamp,
-        custom_values: native.custom_values,
     }
 }

@@ -56,7 +56,8 @@ impl<'a> Fields<'a> {
         Ok(*array)
     }
 
-    fn varint(&mut self) -> Result<u64, String> {
+    /// A number that has no key before it, as packed ones have none.
+    pub(super) fn varint(&mut self) -> Result<u64, String> {
         let mut number = 0;
         for shift in (0..70).step_by(7) {
             let (byte, rest) = self.rest.split_first().ok_or("a number is cut short")?;

@@ -182,7 +182,7 @@ impl TsdbImport {
             let values = part.values as u64;
             let appended = append(storage, part.series).await?;
             imported.duplicates += appended.duplicates as u64;
-            imported.rejected += appended.rejected as u64;
+            imported.rejected += (appended.rejected.samples + appended.rejected.histograms) as u64;
             imported.samples += values;
             imported.series += u64::from(part.series_done.saturating_sub(state.series_done));
             state.samples = imported.samples;

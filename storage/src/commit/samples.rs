@@ -8,7 +8,7 @@ use std::{
 
 use pharos_model::{Exemplar, Labels, Sample, SeriesId, TimeSeries};
 
-use super::{Commit, Committer};
+use super::{Commit, Committer, RejectedSamples};
 use crate::{
     StorageConfig,
     rows::{ExemplarRow, HistogramRow, SeriesRow},
@@ -27,7 +27,7 @@ pub(crate) struct NewSample {
 /// Samples that are not taken.
 #[derive(Default)]
 pub(super) struct Refused {
-    pub(super) samples: usize,
+    pub(super) items: RejectedSamples,
     pub(super) reasons: Vec<String>,
 }
 
@@ -37,9 +37,11 @@ const MAX_REASONS: usize = 5;
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl Refused {
-    fn add(&mut self, samples: usize, reason: impl FnOnce() -> String) {
-        self.samples += samples;
-        if samples > 0 && self.reasons.len() < MAX_REASONS {
+    fn add(&mut self, items: RejectedSamples, reason: impl FnOnce() -> String) {
+        self.items.samples += items.samples;
+        self.items.histograms += items.histograms;
+        self.items.exemplars += items.exemplars;
+        if items.all() > 0 && self.reasons.len() < MAX_REASONS {
             self.reasons.push(reason());
         }
     }
@@ -63,7 +65,11 @@ impl Committer {
             if known.is_none()
                 && let Err(reason) = check_limits(&self.shared.config, &index, &series.labels)
             {
-                let items = series.samples.len() + series.histograms.len() + series.exemplars.len();
+                let items = RejectedSamples {
+                    samples: series.samples.len(),
+                    histograms: series.histograms.len(),
+                    exemplars: series.exemplars.len(),
+                };
                 refused.add(items, || reason);
                 series.samples.clear();
                 series.histograms.clear();
@@ -73,24 +79,24 @@ impl Committer {
             if let Some(metadata) = &series.metadata {
                 index.set_metadata(metadata);
             }
-            let mut of_series = OfSeries { id, ordinal: known, refused: &mut refused };
-            let labels = series.labels.clone();
+            let mut of_series = OfSeries { id, ordinal: known, last: None, refused: &mut refused };
+            let TimeSeries { labels, samples, histograms, exemplars, metadata } = series;
             let row = |first_ms| SeriesRow {
                 first_ms,
                 series: id,
                 labels: labels.clone(),
-                metadata: series.metadata.clone(),
+                metadata: metadata.clone(),
             };
-            series.samples.retain(|sample| {
-                let new = of_series.stage(self, commit, &mut index, sample.time_ms, &row);
+            samples.retain(|sample| {
+                let Sample { time_ms, value } = *sample;
+                let new = of_series.stage(self, commit, &mut index, Item::Sample(time_ms, value), &row);
                 if let Some(ordinal) = new {
-                    let Sample { time_ms, value } = *sample;
                     commit.rows.samples.push(NewSample { ordinal, series: id, time_ms, value });
                 }
                 new.is_some()
             });
-            series.histograms.retain(|sample| {
-                let new = of_series.stage(self, commit, &mut index, sample.time_ms, &row);
+            histograms.retain(|sample| {
+                let new = of_series.stage(self, commit, &mut index, Item::Histogram(sample.time_ms), &row);
                 if new.is_some() {
                     let metric: Arc<str> = labels.metric_name().into();
                     index.add_histogram_metric(&metric);
@@ -106,11 +112,11 @@ impl Committer {
                     && ordinal.is_some_and(|ordinal| index.is_new_exemplar(ordinal, exemplar))
             };
             if ordinal.is_none() {
-                let exemplars = series.exemplars.len();
-                refused.add(exemplars, || format!("exemplars of {labels}, which has no samples"));
+                let items = RejectedSamples { exemplars: exemplars.len(), ..RejectedSamples::default() };
+                refused.add(items, || format!("exemplars of {labels}, which has no samples"));
             }
-            series.exemplars.retain(|exemplar| is_new(&mut index, exemplar));
-            commit.rows.exemplars.extend(series.exemplars.iter().map(|exemplar| ExemplarRow {
+            exemplars.retain(|exemplar| is_new(&mut index, exemplar));
+            commit.rows.exemplars.extend(exemplars.iter().map(|exemplar| ExemplarRow {
                 metric: labels.metric_name().into(),
                 series: id,
                 exemplar: exemplar.clone(),
@@ -120,10 +126,10 @@ impl Committer {
         all.retain(|series| {
             !series.samples.is_empty() || !series.histograms.is_empty() || !series.exemplars.is_empty()
         });
-        if refused.samples > 0 && self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+        if refused.items.all() > 0 && self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             self.warned = Some(Instant::now());
             tracing::warn!(
-                samples = refused.samples,
+                samples = refused.items.all(),
                 reason = refused.reasons.join("; "),
                 "samples were refused"
             );
@@ -135,7 +141,31 @@ impl Committer {
 struct OfSeries<'a> {
     id: SeriesId,
     ordinal: Option<Ordinal>,
+    /// The newest sample of this batch.
+    last: Option<(i64, f64)>,
     refused: &'a mut Refused,
+}
+
+#[derive(Clone, Copy)]
+enum Item {
+    /// Time in milliseconds, value.
+    Sample(i64, f64),
+    Histogram(i64),
+}
+
+impl Item {
+    fn time_ms(self) -> i64 {
+        match self {
+            Item::Sample(time_ms, _) | Item::Histogram(time_ms) => time_ms,
+        }
+    }
+
+    fn one(self) -> RejectedSamples {
+        match self {
+            Item::Sample(..) => RejectedSamples { samples: 1, ..RejectedSamples::default() },
+            Item::Histogram(_) => RejectedSamples { histograms: 1, ..RejectedSamples::default() },
+        }
+    }
 }
 
 impl OfSeries<'_> {
@@ -145,12 +175,13 @@ impl OfSeries<'_> {
         committer: &Committer,
         commit: &mut Commit,
         index: &mut SeriesIndex,
-        time_ms: i64,
+        item: Item,
         row: &impl Fn(i64) -> SeriesRow,
     ) -> Option<Ordinal> {
+        let time_ms = item.time_ms();
         if !in_range(time_ms) {
-            self.refused
-                .add(1, || format!("{}: the time {time_ms} ms is no 64-bit nanoseconds", row(0).labels));
+            let reason = || format!("{}: the time {time_ms} ms is no 64-bit nanoseconds", row(0).labels);
+            self.refused.add(item.one(), reason);
             return None;
         }
         let ordinal = match self.ordinal {
@@ -178,6 +209,23 @@ impl OfSeries<'_> {
         };
         if let (true, Some(staged)) = (new, &mut commit.staged) {
             staged.insert((ordinal, time_ms));
+        }
+        match item {
+            Item::Sample(_, value) if new => self.last = Some((time_ms, value)),
+            // What is sent again is no fault, as long as it is the same.
+            Item::Sample(_, value) => {
+                let known = match self.last {
+                    Some((last_ms, last)) if last_ms == time_ms => Some(last),
+                    _ => committer.shared.sample_at(ordinal, time_ms),
+                };
+                if let Some(known) = known.filter(|known| known.to_bits() != value.to_bits()) {
+                    let labels = row(0).labels;
+                    self.refused.add(item.one(), || {
+                        format!("{labels} has the value {known} at {time_ms} ms already, and not {value}")
+                    });
+                }
+            }
+            Item::Histogram(_) => {}
         }
         new.then_some(ordinal)
     }

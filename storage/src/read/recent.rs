@@ -118,6 +118,21 @@ impl RecentSamples {
         self.held.read().parts.iter().any(|part| part.samples.has(ordinal, time_ms))
     }
 
+    /// Adds the series' samples between the two times, inclusive, to columns.
+    pub(crate) fn copy_between(
+        &self,
+        ordinal: Ordinal,
+        first_ms: i64,
+        last_ms: i64,
+        times_ms: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) {
+        let held = self.held.read();
+        for part in held.parts.iter().filter(|part| part.samples.overlaps(first_ms, last_ms)) {
+            part.samples.copy_between(ordinal, first_ms, last_ms, times_ms, values);
+        }
+    }
+
     pub(crate) fn has_any(&self, ordinal: Ordinal) -> bool {
         self.held.read().parts.iter().any(|part| part.samples.has_any(ordinal))
     }
