@@ -49,6 +49,33 @@ struct Head {
     id: AtomicU64,
 }
 
+/// A choice of labels, worked out once for all label sets of one shape.
+#[derive(Clone)]
+pub struct Projection {
+    from: Shape,
+    /// Where the chosen labels are in `from`.
+    places: Box<[usize]>,
+    to: Shape,
+}
+
+impl Projection {
+    pub fn new(from: &Shape, chosen: impl Fn(&str) -> bool) -> Projection {
+        let (places, names): (Vec<usize>, Vec<Symbol>) =
+            from.names().iter().cloned().enumerate().filter(|(_, name)| chosen(name)).unzip();
+        Projection { from: from.clone(), places: places.into(), to: Shape::new(&names) }
+    }
+
+    /// Where the chosen labels are in the shape.
+    pub fn places(&self) -> &[usize] {
+        &self.places
+    }
+
+    /// The chosen labels' names.
+    pub fn shape(&self) -> &Shape {
+        &self.to
+    }
+}
+
 impl Labels {
     pub fn empty() -> Labels {
         static EMPTY: LazyLock<Labels> = LazyLock::new(|| Labels::new(Shape::new(&[]), &[]));
@@ -158,6 +185,27 @@ impl Labels {
         }
         let pairs = self.symbols().filter(|(name, _)| chosen(name));
         Labels::from_symbols(pairs.map(|(name, value)| (name.clone(), value.clone())))
+    }
+
+    /// The labels that the projection chooses.
+    #[must_use]
+    pub fn project(&self, projection: &Projection) -> Labels {
+        let values = self.values();
+        if *self.shape() != projection.from {
+            return self.filter(|name| projection.to.position(name).is_some());
+        }
+        if projection.places.len() == values.len() {
+            return self.clone();
+        }
+        if projection.places.is_empty() {
+            return Labels::empty();
+        }
+        let chosen = projection
+            .places
+            .iter()
+            .map(|place| values.get(*place).cloned().unwrap_or_else(|| Symbol::new("")));
+        let head = Head { shape: projection.to.clone(), id: AtomicU64::new(0) };
+        Labels(ThinArc::from_header_and_iter(head, chosen))
     }
 
     pub fn series_id(&self) -> SeriesId {

@@ -33,7 +33,7 @@ pub use edge::{
 };
 pub use ids::{ParseIdError, SpanId, TraceId};
 pub use label_matcher::{LabelMatcher, MatchOp};
-pub use labels::{Labels, METRIC_NAME, SeriesId};
+pub use labels::{Labels, METRIC_NAME, Projection, SeriesId};
 pub use log::{LogRecord, Severity};
 pub use mesh_object::MeshObject;
 pub use native_histogram::{

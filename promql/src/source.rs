@@ -129,6 +129,12 @@ impl<'a> Samples<'a> {
 
     /// The samples with `after_ms < time <= until_ms`.
     pub fn between(&self, after_ms: i64, until_ms: i64) -> Samples<'a> {
+        let is_inside = |first: Option<&i64>, last: Option<&i64>| {
+            first.is_none_or(|time| *time > after_ms) && last.is_none_or(|time| *time <= until_ms)
+        };
+        if self.histograms.is_empty() && is_inside(self.times_ms.first(), self.times_ms.last()) {
+            return *self;
+        }
         let from = self.times_ms.partition_point(|time| *time <= after_ms);
         let to = self.times_ms.partition_point(|time| *time <= until_ms).max(from);
         let first = self.histograms.partition_point(|sample| sample.time_ms <= after_ms);

@@ -1,7 +1,7 @@
 //! The storage engine: takes rows, makes them durable, keeps them in columnar tables and gives them back.
 //!
 //! [`Storage`] is the face: `append` batches of `pharos_model` values; `snapshot` a table and `read` it; choose
-//! series with `select_series` and read their values, block by block, with `sample_reader`; sum up `edges`.
+//! series and read their values, block by block, with `select_samples`; sum up `edges`.
 //!
 //! It knows Arrow and Parquet. It knows no query language, no wire protocol and no DataFusion, and it derives no
 //! truth of its own: `edges` and `trace_summaries` can be made anew from the other tables.

@@ -2,7 +2,7 @@
 
 mod cardinality;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
 use pharos_model::{
@@ -125,7 +125,7 @@ impl SeriesIndex {
     pub(crate) fn edge_series(&self, range: TimeRange) -> Result<Vec<(SeriesId, EdgeRole)>, StorageError> {
         let metrics = LabelMatcher::new(METRIC_NAME, MatchOp::Regex, EDGE_METRICS.join("|"));
         let found = self.select(&[metrics], range)?;
-        Ok(found.into_iter().filter_map(|entry| Some((entry.id, entry.edge.clone()?))).collect())
+        Ok(found.into_iter().filter_map(|(_, entry)| Some((entry.id, entry.edge.clone()?))).collect())
     }
 
     pub(crate) fn get(&self, id: SeriesId) -> Option<&Entry> {
@@ -289,14 +289,14 @@ impl SeriesIndex {
         &self,
         matchers: &[LabelMatcher],
         range: TimeRange,
-    ) -> Result<Vec<&Entry>, StorageError> {
+    ) -> Result<Vec<(Ordinal, &Entry)>, StorageError> {
         let conditions = matchers.iter().map(Condition::new).collect::<Result<Vec<_>, _>>()?;
         let mut candidates: Option<RoaringBitmap> = None;
         for condition in conditions.iter().filter(|condition| !condition.matches("")) {
             let found = self.having(condition);
             candidates = Some(match candidates {
-                Some(known) => known & found,
-                None => found,
+                Some(known) => known & &*found,
+                None => found.into_owned(),
             });
         }
         // Those that an absent label fulfils too: all series but the ones with a value that does not.
@@ -304,45 +304,44 @@ impl SeriesIndex {
         for condition in conditions.iter().filter(|condition| condition.matches("")) {
             excluded |= self.failing(condition);
         }
-        let fits = |entry: &&Entry| entry.overlaps(range);
-        let mut found: Vec<&Entry> = match candidates {
-            Some(ordinals) => {
-                (ordinals - excluded).iter().filter_map(|ordinal| self.entry(ordinal)).filter(fits).collect()
-            }
-            None => {
-                let all = self.entries.iter().zip(0..).filter(|(_, ordinal)| !excluded.contains(*ordinal));
-                all.filter_map(|(entry, _)| entry.as_ref()).filter(fits).collect()
-            }
+        let all = 0..self.entries.len() as Ordinal;
+        let ordinals: Box<dyn Iterator<Item = Ordinal>> = match candidates {
+            Some(ordinals) => Box::new((ordinals - excluded).into_iter()),
+            None => Box::new(all.filter(move |ordinal| !excluded.contains(*ordinal))),
         };
-        let mut names: HashMap<Symbol, usize> = HashMap::new();
-        for entry in &found {
-            if let Some(name) = entry.labels.symbol(METRIC_NAME) {
-                names.entry(name).or_default();
-            }
+        let found = ordinals.filter_map(|ordinal| Some((ordinal, self.entry(ordinal)?)));
+        let found = found.filter(|(_, entry)| entry.overlaps(range));
+        let has_one_name = conditions
+            .iter()
+            .any(|condition| condition.name == METRIC_NAME && matches!(condition.test, Test::Equal(_)));
+        if has_one_name {
+            // The ids beside: entries lie far apart.
+            let mut found: Vec<_> = found.map(|series| (series.1.id.to_i64(), series)).collect();
+            found.sort_unstable_by_key(|(id, _)| *id);
+            return Ok(found.into_iter().map(|(_, series)| series).collect());
         }
-        let mut sorted: Vec<&Symbol> = names.keys().collect();
-        sorted.sort_unstable();
-        let ranks: HashMap<Symbol, usize> = sorted.into_iter().cloned().zip(1..).collect();
-        let rank = |entry: &Entry| {
-            entry.labels.symbol(METRIC_NAME).and_then(|name| ranks.get(&name).copied()).unwrap_or(0)
-        };
-        if ranks.len() > 1 {
-            found.sort_by_cached_key(|entry| (rank(entry), entry.id.to_i64()));
-        } else {
-            found.sort_unstable_by_key(|entry| entry.id.to_i64());
-        }
+        let mut found: Vec<_> = found.collect();
+        let name_of = |entry: &Entry| entry.labels.symbol(METRIC_NAME);
+        let names: HashSet<Symbol> = found.iter().filter_map(|(_, entry)| name_of(entry)).collect();
+        let mut names: Vec<Symbol> = names.into_iter().collect();
+        names.sort_unstable();
+        let ranks: HashMap<Symbol, usize> = names.into_iter().zip(1..).collect();
+        let rank = |entry: &Entry| name_of(entry).and_then(|name| ranks.get(&name).copied()).unwrap_or(0);
+        found.sort_by_cached_key(|(_, entry)| (rank(entry), entry.id.to_i64()));
         Ok(found)
     }
 
     /// The series whose label fulfils a condition that the empty value does not.
-    fn having(&self, condition: &Condition<'_>) -> RoaringBitmap {
+    fn having(&self, condition: &Condition<'_>) -> Cow<'_, RoaringBitmap> {
         let Some(values) = self.postings.get(&Symbol::new(condition.name)) else {
-            return RoaringBitmap::new();
+            return Cow::Owned(RoaringBitmap::new());
         };
         if let Test::Equal(value) = condition.test {
-            return values.get(&Symbol::new(value)).cloned().unwrap_or_default();
+            return values.get(&Symbol::new(value)).map(Cow::Borrowed).unwrap_or_default();
         }
-        union(values.iter().filter(|(value, _)| condition.matches(value)).map(|(_, series)| series))
+        Cow::Owned(union(
+            values.iter().filter(|(value, _)| condition.matches(value)).map(|(_, series)| series),
+        ))
     }
 
     /// The series that have the label, with a value that does not fulfil the condition.
@@ -359,7 +358,7 @@ impl SeriesIndex {
         range: TimeRange,
     ) -> Result<Vec<String>, StorageError> {
         let shapes: HashSet<_> =
-            self.select(matchers, range)?.iter().map(|entry| entry.labels.shape()).collect();
+            self.select(matchers, range)?.iter().map(|(_, entry)| entry.labels.shape()).collect();
         let names: HashSet<&Symbol> = shapes.iter().flat_map(|shape| shape.names()).collect();
         Ok(sorted_texts(names))
     }
@@ -371,7 +370,8 @@ impl SeriesIndex {
         range: TimeRange,
     ) -> Result<Vec<String>, StorageError> {
         let series = self.select(matchers, range)?;
-        let values: HashSet<Symbol> = series.iter().filter_map(|entry| entry.labels.symbol(name)).collect();
+        let values: HashSet<Symbol> =
+            series.iter().filter_map(|(_, entry)| entry.labels.symbol(name)).collect();
         Ok(sorted_texts(values.iter().collect()))
     }
 

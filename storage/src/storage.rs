@@ -185,12 +185,19 @@ impl Storage {
         if found.len() > limit {
             return Err(StorageError::TooManySeries { limit });
         }
-        Ok(found.into_iter().map(|entry| (entry.id, entry.labels.clone())).collect())
+        Ok(found.into_iter().map(|(_, entry)| (entry.id, entry.labels.clone())).collect())
     }
 
-    /// Makes the series' samples between the two times, both inclusive, readable block by block as they are now.
-    pub fn sample_reader(&self, ids: &[SeriesId], first_ms: i64, last_ms: i64) -> SampleReader {
-        SampleReader::new(&self.shared, ids, first_ms, last_ms)
+    /// Chooses series as [`Storage::select_series`] does, and makes their samples between the two times, both
+    /// inclusive, readable block by block as they are now.
+    pub fn select_samples(
+        &self,
+        matchers: &[LabelMatcher],
+        first_ms: i64,
+        last_ms: i64,
+        limit: usize,
+    ) -> Result<SampleReader, StorageError> {
+        SampleReader::select(&self.shared, matchers, first_ms, last_ms, limit)
     }
 
     /// The series' samples between the two times, both inclusive, in the order of `ids`: ascending, no time twice.
@@ -201,7 +208,7 @@ impl Storage {
         first_ms: i64,
         last_ms: i64,
     ) -> Result<Vec<SeriesColumns>, StorageError> {
-        let reader = self.sample_reader(ids, first_ms, last_ms);
+        let reader = SampleReader::of_ids(&self.shared, ids, first_ms, last_ms);
         let block = off_thread(async move {
             let mut block = SampleBlock::default();
             reader.read(0..reader.len(), &mut block).await?;

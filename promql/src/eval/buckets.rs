@@ -2,7 +2,7 @@
 
 use pharos_model::Labels;
 
-use super::frame::{Cell, Frame, Metric, Row};
+use super::frame::{Cell, Frame, Metric, Row, is_absent};
 use super::{EvalError, Evaluator, Result, Sink};
 use crate::annotations::{MonotonicityFix, Note};
 use crate::ast::{Expr, Position};
@@ -25,21 +25,24 @@ struct Distribution {
 /// What there is of a distribution at one step.
 enum AtStep<'d> {
     Nothing,
-    Classic(Vec<Bucket>),
+    Classic,
     Native(&'d crate::histogram::Histogram),
 }
 
 impl Distribution {
-    /// Both kinds at once exclude each other.
-    fn at(&self, step: usize, evaluator: &Evaluator<'_>, at: Position) -> AtStep<'_> {
-        let buckets: Vec<Bucket> = self
-            .bounds
-            .iter()
-            .filter_map(|(upper_bound, row)| match row.get(step) {
-                Cell::Float(count) => Some(Bucket { upper_bound: *upper_bound, count }),
-                _ => None,
-            })
-            .collect();
+    /// Puts the classic buckets into `buckets`. Both kinds at once exclude each other.
+    fn at(
+        &self,
+        step: usize,
+        evaluator: &Evaluator<'_>,
+        at: Position,
+        buckets: &mut Vec<Bucket>,
+    ) -> AtStep<'_> {
+        buckets.clear();
+        buckets.extend(self.bounds.iter().filter_map(|(upper_bound, row)| {
+            let count = row.floats.get(step).copied().filter(|count| !is_absent(*count))?;
+            Some(Bucket { upper_bound: *upper_bound, count })
+        }));
         let native = self.native.as_ref().and_then(|row| row.histogram(step));
         match (native, buckets.is_empty()) {
             (Some(_), false) => {
@@ -47,7 +50,7 @@ impl Distribution {
                 AtStep::Nothing
             }
             (Some(native), true) => AtStep::Native(native),
-            (None, false) => AtStep::Classic(buckets),
+            (None, false) => AtStep::Classic,
             (None, true) => AtStep::Nothing,
         }
     }
@@ -133,11 +136,11 @@ impl Evaluator<'_> {
         let mut out = Vec::with_capacity(all.len());
         for distribution in &all {
             self.check_alive()?;
-            let mut row = Row::absent(frame.steps());
+            let (mut row, mut buckets) = (Row::absent(frame.steps()), Vec::new());
             for (step, (lower, upper)) in lower.iter().zip(&upper).enumerate() {
-                let value = match distribution.at(step, self, operand.at) {
+                let value = match distribution.at(step, self, operand.at, &mut buckets) {
                     AtStep::Nothing => continue,
-                    AtStep::Classic(buckets) => fraction(*lower, *upper, buckets),
+                    AtStep::Classic => fraction(*lower, *upper, &mut buckets),
                     AtStep::Native(histogram) => {
                         let estimate = histogram.fraction(*lower, *upper);
                         if estimate.nan_observations {
@@ -179,12 +182,12 @@ impl Evaluator<'_> {
         operand_at: Position,
     ) -> Row {
         let metric = distribution.metric.labels.metric_name();
-        let mut row = Row::absent(frame.steps());
+        let (mut row, mut buckets) = (Row::absent(frame.steps()), Vec::new());
         for (step, q) in qs.iter().enumerate() {
-            let value = match distribution.at(step, self, operand_at) {
+            let value = match distribution.at(step, self, operand_at, &mut buckets) {
                 AtStep::Nothing => continue,
-                AtStep::Classic(buckets) => {
-                    let (value, fix) = quantile(*q, buckets);
+                AtStep::Classic => {
+                    let (value, fix) = quantile(*q, &mut buckets);
                     if let Some(fix) = fix {
                         let fix = MonotonicityFix { time_ms: frame.time_ms(step), ..fix };
                         let metric = if self.drops_names_at_once() { "" } else { metric };
@@ -263,7 +266,7 @@ fn open_metrics_float(value: f64) -> String {
 }
 
 /// Joins buckets of one bound, takes rounding noise out, and makes counts rise.
-fn prepared(mut buckets: Vec<Bucket>) -> (Vec<Bucket>, Option<MonotonicityFix>) {
+fn prepare(buckets: &mut Vec<Bucket>) -> Option<MonotonicityFix> {
     buckets.dedup_by(|later, earlier| {
         let same = later.upper_bound == earlier.upper_bound;
         if same {
@@ -273,7 +276,7 @@ fn prepared(mut buckets: Vec<Bucket>) -> (Vec<Bucket>, Option<MonotonicityFix>) 
     });
     let mut fix: Option<MonotonicityFix> = None;
     let mut previous: Option<f64> = None;
-    for bucket in &mut buckets {
+    for bucket in buckets {
         if let Some(previous) = previous {
             let drop = previous - bucket.count;
             if drop != 0.0 && drop.abs() / bucket.count.abs() <= 1e-12 {
@@ -292,12 +295,12 @@ fn prepared(mut buckets: Vec<Bucket>) -> (Vec<Bucket>, Option<MonotonicityFix>) 
         }
         previous = Some(bucket.count);
     }
-    (buckets, fix)
+    fix
 }
 
 /// The quantile of a classic histogram, interpolated linearly inside a bucket. Above the highest finite bound
 /// it is that bound; below the lowest one it begins at 0, if that bound is positive.
-fn quantile(q: f64, buckets: Vec<Bucket>) -> (f64, Option<MonotonicityFix>) {
+fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<MonotonicityFix>) {
     if q.is_nan() {
         return (f64::NAN, None);
     }
@@ -310,7 +313,7 @@ fn quantile(q: f64, buckets: Vec<Bucket>) -> (f64, Option<MonotonicityFix>) {
     if buckets.last().is_none_or(|bucket| bucket.upper_bound != f64::INFINITY) {
         return (f64::NAN, None);
     }
-    let (buckets, fix) = prepared(buckets);
+    let fix = prepare(buckets);
     let [finite @ .., highest] = buckets.as_slice() else { return (f64::NAN, None) };
     let Some(last_finite) = finite.last() else { return (f64::NAN, None) };
     if highest.count == 0.0 || highest.count.is_nan() {
@@ -332,11 +335,11 @@ fn quantile(q: f64, buckets: Vec<Bucket>) -> (f64, Option<MonotonicityFix>) {
 }
 
 /// The fraction of a classic histogram's observations between two values.
-fn fraction(lower: f64, upper: f64, buckets: Vec<Bucket>) -> f64 {
+fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     if buckets.last().is_none_or(|bucket| bucket.upper_bound != f64::INFINITY) {
         return f64::NAN;
     }
-    let (buckets, _) = prepared(buckets);
+    prepare(buckets);
     let count = buckets.last().map_or(0.0, |bucket| bucket.count);
     if count == 0.0 || lower.is_nan() || upper.is_nan() || count.is_nan() {
         return f64::NAN;
@@ -344,7 +347,7 @@ fn fraction(lower: f64, upper: f64, buckets: Vec<Bucket>) -> f64 {
     if lower >= upper {
         return 0.0;
     }
-    (rank_of(upper, &buckets, count) - rank_of(lower, &buckets, count)) / count
+    (rank_of(upper, buckets, count) - rank_of(lower, buckets, count)) / count
 }
 
 /// How many observations lie below a value.

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use pharos_model::{Labels, METRIC_NAME, Shape, Symbol};
+use pharos_model::{Labels, METRIC_NAME, Projection, Shape, Symbol};
 
 use super::Evaluator;
 use super::frame::{Metric, is_metadata};
@@ -64,7 +64,7 @@ pub(super) struct Groups {
 struct Plan {
     shape: Shape,
     hides_metadata: bool,
-    places: Vec<usize>,
+    projection: Projection,
     /// The beginning of the key.
     names: Vec<usize>,
 }
@@ -74,6 +74,7 @@ struct Group {
     key: Box<[usize]>,
     /// A member, which stands for the labels that all of them share.
     member: Metric,
+    plan: Arc<Plan>,
 }
 
 impl Groups {
@@ -104,12 +105,9 @@ impl Groups {
         }
         let choice = &self.choice;
         let plan = self.plans.entry((shape.clone(), hides_metadata)).or_insert_with(|| {
-            let names = shape.names().iter().enumerate();
-            let (places, names) = names
-                .filter(|(_, name)| choice.counts(name, hides_metadata))
-                .map(|(place, name)| (place, name.address()))
-                .unzip();
-            Arc::new(Plan { shape: shape.clone(), hides_metadata, places, names })
+            let projection = Projection::new(shape, |name| choice.counts(name, hides_metadata));
+            let names = projection.shape().names().iter().map(Symbol::address).collect();
+            Arc::new(Plan { shape: shape.clone(), hides_metadata, projection, names })
         });
         self.plan = Some(Arc::clone(plan));
         Arc::clone(plan)
@@ -121,7 +119,9 @@ impl Groups {
         let values = metric.labels.values();
         self.key.clear();
         self.key.extend_from_slice(&plan.names);
-        self.key.extend(plan.places.iter().filter_map(|place| values.get(*place)).map(Symbol::address));
+        self.key.extend(
+            plan.projection.places().iter().filter_map(|place| values.get(*place)).map(Symbol::address),
+        );
         self.hasher.hash_one(self.key.as_slice())
     }
 
@@ -143,7 +143,8 @@ impl Groups {
             return group;
         }
         let group = self.groups.len();
-        self.groups.push(Group { hash, key: self.key.as_slice().into(), member: metric.clone() });
+        let plan = self.plan(metric);
+        self.groups.push(Group { hash, key: self.key.as_slice().into(), member: metric.clone(), plan });
         let groups = &self.groups;
         self.table.insert_unique(hash, group, |group| groups.get(*group).map_or(0, |group| group.hash));
         group
@@ -151,6 +152,7 @@ impl Groups {
 
     /// The labels that the members of a group share.
     pub(super) fn labels(&self, group: usize) -> Labels {
-        self.groups.get(group).map(|group| self.choice.labels(&group.member)).unwrap_or_default()
+        let labels = self.groups.get(group).map(|group| group.member.labels.project(&group.plan.projection));
+        labels.unwrap_or_default()
     }
 }

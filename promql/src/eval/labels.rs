@@ -231,7 +231,8 @@ impl Evaluator<'_> {
     }
 }
 
-fn has_one_name(expr: &Expr) -> bool {
+/// Whether all series of `expr` are known to have the same name.
+pub(super) fn has_one_name(expr: &Expr) -> bool {
     match &expr.unwrap_parens().kind {
         ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => selector
             .matchers

@@ -133,6 +133,9 @@ impl Evaluator<'_> {
         let rate_kind = rate::kind(function);
         let mut rate_kernel = rate_kind.map(RateKernel::new);
         let mut row = Row::default();
+        // Of series of one name one is looked at.
+        let mut looks_at_name = matches!(function, "rate" | "increase");
+        let has_one_name = super::labels::has_one_name(range);
         // Samples looked at since it was last asked whether the query is still wanted.
         let mut unchecked = 0;
         // Of `absent_over_time` nobody sees the series.
@@ -180,8 +183,9 @@ impl Evaluator<'_> {
             if row.is_empty() {
                 return Ok(());
             }
-            if matches!(function, "rate" | "increase") {
-                rate::note_if_not_counter(&call, metric, &row);
+            if looks_at_name && row.has_floats() {
+                rate::note_if_not_counter(&call, metric);
+                looks_at_name = !has_one_name;
             }
             if keeps_name {
                 return sink(metric, &mut row);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Result;
-use super::frame::{Cell, Metric, Row};
+use super::frame::{Cell, Metric};
 use super::over_time::RangeCall;
 use super::range::Window;
 use crate::annotations::Note;
@@ -343,10 +343,10 @@ pub(super) fn instant(
 }
 
 /// Says of a metric that is treated as a counter, but is not called like one.
-pub(super) fn note_if_not_counter(call: &RangeCall<'_>, metric: &Metric, row: &Row) {
+pub(super) fn note_if_not_counter(call: &RangeCall<'_>, metric: &Metric) {
     let name = metric.labels.metric_name();
     let counter_like = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
-    if !name.is_empty() && !counter_like && row.has_floats() {
+    if !name.is_empty() && !counter_like {
         call.note(&Note::MaybeNotCounter { metric: name });
     }
 }

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pharos_model::Labels;
+use pharos_model::{Labels, Shape};
 use pharos_promql::{
     EvalError, Histogram, InstantSample, ParseError, RangeSeries, SampleValue, Value, format_json_float,
     write_json_float,
@@ -20,7 +20,7 @@ use serde_json::json;
 use super::times::write_time;
 use crate::params::ParamError;
 
-/// Texts of each kind that an answer carries at most.
+/// Texts of each kind that an answer carries at most; one more says how many there are besides.
 const MAX_NOTES: usize = 10;
 
 /// An answer is written in pieces of about this size.
@@ -123,9 +123,13 @@ impl Notes {
     /// `,"warnings":[…],"infos":[…]`, each only if there is one.
     fn to_json(&self) -> String {
         let mut json = String::new();
-        for (name, notes) in [("warnings", &self.warnings), ("infos", &self.infos)] {
+        for (name, kind, notes) in [("warnings", "warning", &self.warnings), ("infos", "info", &self.infos)] {
             if !notes.is_empty() {
-                let first: Vec<&String> = notes.iter().take(MAX_NOTES).collect();
+                let mut first: Vec<&str> = notes.iter().take(MAX_NOTES).map(String::as_str).collect();
+                let omitted = format!("{} more {kind} annotations omitted", notes.len() - first.len());
+                if notes.len() > first.len() {
+                    first.push(&omitted);
+                }
                 json.push_str(&format!(",\"{name}\":{}", serde_json::to_string(&first).unwrap_or_default()));
             }
         }
@@ -180,7 +184,8 @@ pub(crate) fn query_result(value: Value, notes: &Notes, stats: Option<String>) -
         Value::Vector(samples) => Box::new(samples.into_iter().map(Element::Instant)),
         Value::Matrix(series) => Box::new(series.into_iter().map(Element::Range)),
     };
-    let pieces = Pieces { elements: elements.peekable(), piece: head + "[", tail: Some(format!("]{tail}")) };
+    let (elements, names) = (elements.peekable(), LabelNames::default());
+    let pieces = Pieces { elements, names, piece: head + "[", tail: Some(format!("]{tail}")) };
     json_body(Body::from_stream(futures::stream::iter(pieces)))
 }
 
@@ -191,6 +196,7 @@ enum Element {
 
 struct Pieces {
     elements: std::iter::Peekable<Box<dyn Iterator<Item = Element> + Send>>,
+    names: LabelNames,
     piece: String,
     tail: Option<String>,
 }
@@ -205,8 +211,8 @@ impl Iterator for Pieces {
                 return Some(Ok(Bytes::from(std::mem::take(&mut self.piece))));
             };
             match element {
-                Element::Instant(sample) => write_instant(&mut self.piece, &sample),
-                Element::Range(series) => write_range(&mut self.piece, &series),
+                Element::Instant(sample) => write_instant(&mut self.piece, &sample, &mut self.names),
+                Element::Range(series) => write_range(&mut self.piece, &series, &mut self.names),
             }
             if self.elements.peek().is_some() {
                 self.piece.push(',');
@@ -216,8 +222,8 @@ impl Iterator for Pieces {
     }
 }
 
-fn write_instant(out: &mut String, sample: &InstantSample) {
-    write_metric(out, &sample.labels);
+fn write_instant(out: &mut String, sample: &InstantSample, names: &mut LabelNames) {
+    names.write_metric(out, &sample.labels);
     match &sample.value {
         SampleValue::Float(value) => {
             out.push_str(",\"value\":");
@@ -231,8 +237,8 @@ fn write_instant(out: &mut String, sample: &InstantSample) {
     out.push('}');
 }
 
-fn write_range(out: &mut String, series: &RangeSeries) {
-    write_metric(out, &series.labels);
+fn write_range(out: &mut String, series: &RangeSeries, names: &mut LabelNames) {
+    names.write_metric(out, &series.labels);
     if !series.floats.is_empty() {
         out.push_str(",\"values\":[");
         for (index, (time_ms, value)) in series.floats.iter().enumerate() {
@@ -256,27 +262,40 @@ fn write_range(out: &mut String, series: &RangeSeries) {
     out.push('}');
 }
 
-fn write_metric(out: &mut String, labels: &Labels) {
-    out.push_str("{\"metric\":");
-    write_labels(out, labels);
+/// The names of a shape of label sets as JSON: most series of an answer have the same.
+#[derive(Default)]
+struct LabelNames {
+    shape: Option<Shape>,
+    /// With what stands before and after a name.
+    texts: Vec<String>,
 }
 
-pub(crate) fn write_labels(out: &mut String, labels: &Labels) {
-    out.push('{');
-    for (index, (name, value)) in labels.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
+impl LabelNames {
+    fn write_metric(&mut self, out: &mut String, labels: &Labels) {
+        if self.shape.as_ref() != Some(labels.shape()) {
+            self.shape = Some(labels.shape().clone());
+            self.texts.clear();
+            for name in labels.shape().names() {
+                let mut text = String::from(if self.texts.is_empty() { "" } else { "," });
+                write_text(&mut text, name);
+                text.push(':');
+                self.texts.push(text);
+            }
         }
-        write_text(out, name);
-        out.push(':');
-        write_text(out, value);
+        out.push_str("{\"metric\":{");
+        for (name, value) in self.texts.iter().zip(labels.values()) {
+            out.push_str(name);
+            write_text(out, value);
+        }
+        out.push('}');
     }
-    out.push('}');
 }
 
 /// JSON text; most of it needs no escapes.
 fn write_text(out: &mut String, text: &str) {
-    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+    // Without an early end the compiler looks at several bytes at once.
+    let is_plain = |plain: bool, byte: u8| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\');
+    if text.bytes().fold(true, is_plain) {
         out.push('"');
         out.push_str(text);
         out.push('"');

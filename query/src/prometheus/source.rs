@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-use pharos_model::{LabelMatcher, Labels, SeriesId, TimeRange, UnixNanos};
+use parking_lot::Mutex;
+use pharos_model::{LabelMatcher, Labels, SeriesId};
 use pharos_promql::{
     Histogram, HistogramSample, Matcher, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError,
 };
@@ -57,14 +58,14 @@ impl StorageSource {
 
     /// Reads the series at these places.
     fn read(&self, selected: &Selected, places: Range<usize>) -> Result<Columns, SourceError> {
-        let ids = selected.ids.get(places.clone()).unwrap_or_default();
         let (first_ms, last_ms) = (selected.first_ms, selected.last_ms);
-        let mut floats = SampleBlock::default();
+        let ids: Vec<SeriesId> = selected.reader.series(places.clone()).map(|(id, _)| id).collect();
+        let mut floats = selected.spare.lock().pop().unwrap_or_default();
         let histograms = self
             .runtime
             .block_on(async {
                 selected.reader.read(places, &mut floats).await?;
-                self.storage.read_histograms(ids, first_ms, last_ms).await
+                self.storage.read_histograms(&ids, first_ms, last_ms).await
             })
             .map_err(|error| self.failed(error))?;
         Ok(Columns { floats, histograms })
@@ -73,13 +74,15 @@ impl StorageSource {
 
 /// The series that a selector matches, all samples of them as of one moment.
 struct Selected {
-    ids: Vec<SeriesId>,
     reader: SampleReader,
     first_ms: i64,
     last_ms: i64,
+    /// Blocks that have been lent; their memory is used again.
+    spare: Mutex<Vec<SampleBlock>>,
 }
 
 /// What was read of some series.
+#[derive(Default)]
 struct Columns {
     floats: SampleBlock,
     /// Of those that have any, in order.
@@ -91,48 +94,51 @@ impl SeriesSource for StorageSource {
         let matchers: Vec<LabelMatcher> =
             request.matchers.iter().map(|matcher: &Matcher| matcher.condition().clone()).collect();
         let (first_ms, last_ms) = (request.after_ms.saturating_add(1), request.until_ms);
-        let range = TimeRange::new(
-            UnixNanos::from_millis(first_ms),
-            UnixNanos::from_millis(last_ms.saturating_add(1)),
-        );
         // In the order in which their samples lie, which is the same from run to run, and so are sums.
-        let series = self
+        let reader = self
             .storage
-            .select_series(&matchers, range, self.max_series)
+            .select_samples(&matchers, first_ms, last_ms, self.max_series)
             .map_err(|error| self.failed(error))?;
-        let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
-        let reader = self.storage.sample_reader(&ids, first_ms, last_ms);
-        let selected = Selected { ids, reader, first_ms, last_ms };
+        let selected = Selected { reader, first_ms, last_ms, spare: Mutex::default() };
+        let reader = &selected.reader;
         // At the usual scrape interval.
         let samples_each = (last_ms.saturating_sub(first_ms) / 15_000).clamp(1, SAMPLES_A_READ);
-        let samples_at_once =
-            if selected.reader.needs_files() { SAMPLES_A_READ } else { SAMPLES_FROM_MEMORY };
+        let samples_at_once = if reader.needs_files() { SAMPLES_A_READ } else { SAMPLES_FROM_MEMORY };
         let at_once = usize::try_from(samples_at_once / samples_each).unwrap_or(1).clamp(16, 20_000);
-        let parts: Vec<usize> = (0..series.len()).step_by(at_once).collect();
+        let parts: Vec<usize> = (0..reader.len()).step_by(at_once).collect();
         let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let places = |start: usize| start..reader.len().min(start + at_once);
         read_ahead(
             &parts,
             workers,
             |start| match self.cancel.load(Ordering::Relaxed) {
-                true => Ok(Columns { floats: SampleBlock::default(), histograms: Vec::new() }),
-                false => self.read(&selected, start..series.len().min(start + at_once)),
+                true => Ok(Columns::default()),
+                false => self.read(&selected, places(start)),
             },
-            |start, columns| lend(series.get(start..).unwrap_or_default(), columns, visit),
+            |start, columns| {
+                let floats = lend(reader.series(places(start)), columns, visit)?;
+                selected.spare.lock().push(floats);
+                ControlFlow::Continue(())
+            },
         )
     }
 }
 
-fn lend(series: &[(SeriesId, Labels)], columns: Columns, visit: &mut SeriesVisitor<'_>) -> ControlFlow<()> {
+fn lend<'a>(
+    series: impl Iterator<Item = (SeriesId, &'a Labels)>,
+    columns: Columns,
+    visit: &mut SeriesVisitor<'_>,
+) -> ControlFlow<(), SampleBlock> {
     let mut histograms = columns.histograms.into_iter().peekable();
-    for ((id, labels), place) in series.iter().zip(0..columns.floats.len()) {
+    for ((id, labels), place) in series.zip(0..columns.floats.len()) {
         let (times_ms, values) = columns.floats.series(place);
-        let histograms = histograms.next_if(|histograms| histograms.id == *id);
+        let histograms = histograms.next_if(|histograms| histograms.id == id);
         let histograms: Vec<HistogramSample> = histograms.map(histogram_samples).unwrap_or_default();
         if !times_ms.is_empty() || !histograms.is_empty() {
             visit(labels, Samples { times_ms, values, histograms: &histograms, ..Samples::default() })?;
         }
     }
-    ControlFlow::Continue(())
+    ControlFlow::Continue(columns.floats)
 }
 
 fn histogram_samples(stored: SeriesHistograms) -> Vec<HistogramSample> {

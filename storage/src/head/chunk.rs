@@ -15,7 +15,7 @@ pub(crate) struct Chunk {
     state: State,
 }
 
-/// What is known after a sample, by writer and reader alike.
+/// What a writer knows after a sample.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     time_ms: i64,
@@ -55,7 +55,23 @@ pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
+#[inline]
 pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    // Most numbers take one byte or two.
+    match **bytes {
+        [only, ref rest @ ..] if only < 0x80 => {
+            *bytes = rest;
+            Some(u64::from(only))
+        }
+        [low, high, ref rest @ ..] if high < 0x80 => {
+            *bytes = rest;
+            Some(u64::from(low & 0x7f) | u64::from(high) << 7)
+        }
+        _ => take_long_varint(bytes),
+    }
+}
+
+fn take_long_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;
@@ -136,6 +152,11 @@ impl Chunk {
         each_sample(&self.bytes, u64::from(self.idle), visit);
     }
 
+    /// Adds the samples between the two times, inclusive, to columns.
+    pub(crate) fn copy_between(&self, range_ms: (i64, i64), times_ms: &mut Vec<i64>, values: &mut Vec<f64>) {
+        copy_between(&self.bytes, u64::from(self.idle), range_ms, times_ms, values);
+    }
+
     /// Adds the samples in the form that [`each_sample`] reads to `bytes`.
     pub(crate) fn write_into(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.bytes);
@@ -157,40 +178,108 @@ impl Chunk {
 
 /// The samples that a chunk's bytes stand for, and the repetitions that follow them, until `visit` wants no more.
 pub(crate) fn each_sample(mut rest: &[u8], idle: u64, mut visit: impl FnMut(i64, f64) -> bool) {
-    let mut state = State::default();
+    let mut state = Reader::default();
     while let Some(token) = take_varint(&mut rest) {
-        let (kind, number) = (token & 3, token >> 2);
-        if kind == IDLE {
-            if !state.repeat(number, &mut visit) {
+        if token & 3 == IDLE {
+            if !state.repeat(token >> 2, &mut visit) {
                 return;
             }
-            continue;
-        }
-        let mut off_ms = 0;
-        if kind == OFF_TIME || (kind == FLOAT && number & 1 == 1) {
-            off_ms = unzigzag(take_varint(&mut rest).unwrap_or(0));
-        }
-        if kind == FLOAT {
-            let (low_zeros, length) = ((number >> 1) / 9, (number >> 1) % 9);
-            let Some((kept, after)) = rest.split_at_checked(length as usize) else { return };
-            rest = after;
-            let mut changed = [0; 8];
-            changed.iter_mut().zip(kept).for_each(|(into, byte)| *into = *byte);
-            state.value_bits ^= u64::from_le_bytes(changed) << ((low_zeros * 8) & 63);
-        } else {
-            let number = whole(state.value_bits).unwrap_or(0).wrapping_add(unzigzag(number));
-            state.value_bits = (number as f64).to_bits();
-        }
-        state.interval_ms = state.interval_ms.wrapping_add(off_ms);
-        state.time_ms = state.time_ms.wrapping_add(state.interval_ms);
-        if !visit(state.time_ms, f64::from_bits(state.value_bits)) {
+        } else if !state.advance(token, &mut rest) || !visit(state.time_ms, f64::from_bits(state.value_bits))
+        {
             return;
         }
     }
     state.repeat(idle, &mut visit);
 }
 
-impl State {
+/// Adds those of the samples that lie between the two times, inclusive, to columns.
+pub(crate) fn copy_between(
+    mut rest: &[u8],
+    idle: u64,
+    (first_ms, last_ms): (i64, i64),
+    times_ms: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+) {
+    if last_ms < first_ms {
+        return;
+    }
+    // What is before wraps to more than the range is long.
+    let length_ms = last_ms.wrapping_sub(first_ms) as u64;
+    let mut state = Reader::default();
+    while let Some(token) = take_varint(&mut rest) {
+        match token & 3 {
+            REGULAR => state.add(token >> 2),
+            IDLE => {
+                state.copy_repeated(token >> 2, (first_ms, last_ms), times_ms, values);
+                if state.time_ms >= last_ms {
+                    return;
+                }
+                continue;
+            }
+            _ => {
+                if !state.advance(token, &mut rest) {
+                    return;
+                }
+            }
+        }
+        if state.time_ms.wrapping_sub(first_ms) as u64 <= length_ms {
+            times_ms.push(state.time_ms);
+            values.push(f64::from_bits(state.value_bits));
+        }
+        if state.time_ms >= last_ms {
+            return;
+        }
+    }
+    state.copy_repeated(idle, (first_ms, last_ms), times_ms, values);
+}
+
+/// The sample that a reader is at.
+#[derive(Default)]
+struct Reader {
+    time_ms: i64,
+    interval_ms: i64,
+    value_bits: u64,
+    /// The value, if it is whole, else 0: what the next whole one is told relative to.
+    number: i64,
+}
+
+impl Reader {
+    /// Goes on to the sample of a token that is not of a repetition. False where the bytes are cut short.
+    fn advance(&mut self, token: u64, rest: &mut &[u8]) -> bool {
+        let (kind, number) = (token & 3, token >> 2);
+        if kind == REGULAR {
+            self.add(number);
+            return true;
+        }
+        if kind == FLOAT {
+            if number & 1 == 1 {
+                let off_ms = unzigzag(take_varint(rest).unwrap_or(0));
+                self.interval_ms = self.interval_ms.wrapping_add(off_ms);
+            }
+            let (low_zeros, length) = ((number >> 1) / 9, (number >> 1) % 9);
+            let Some((kept, after)) = rest.split_at_checked(length as usize) else { return false };
+            *rest = after;
+            let mut changed = [0; 8];
+            changed.iter_mut().zip(kept).for_each(|(into, byte)| *into = *byte);
+            self.value_bits ^= u64::from_le_bytes(changed) << ((low_zeros * 8) & 63);
+            self.number = whole(self.value_bits).unwrap_or(0);
+            self.time_ms = self.time_ms.wrapping_add(self.interval_ms);
+        } else {
+            let off_ms = unzigzag(take_varint(rest).unwrap_or(0));
+            self.interval_ms = self.interval_ms.wrapping_add(off_ms);
+            self.add(number);
+        }
+        true
+    }
+
+    /// Goes on by an interval, and by a whole number in value.
+    #[inline]
+    fn add(&mut self, number: u64) {
+        self.number = self.number.wrapping_add(unzigzag(number));
+        self.value_bits = (self.number as f64).to_bits();
+        self.time_ms = self.time_ms.wrapping_add(self.interval_ms);
+    }
+
     /// Whether more are wanted.
     fn repeat(&mut self, count: u64, visit: &mut impl FnMut(i64, f64) -> bool) -> bool {
         for _ in 0..count {
@@ -200,6 +289,34 @@ impl State {
             }
         }
         true
+    }
+
+    /// The same for columns: a run at once.
+    fn copy_repeated(
+        &mut self,
+        count: u64,
+        (first_ms, last_ms): (i64, i64),
+        times_ms: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) {
+        let (before_ms, interval_ms) = (self.time_ms, self.interval_ms);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.time_ms = before_ms.wrapping_add(interval_ms.wrapping_mul(count));
+        if before_ms.saturating_add(interval_ms) >= first_ms && self.time_ms <= last_ms {
+            // Most runs are short, and all of them wanted.
+            times_ms.extend((1..=count).map(|number| before_ms + interval_ms * number));
+            values.extend(std::iter::repeat_n(f64::from_bits(self.value_bits), count as usize));
+            return;
+        }
+        if interval_ms <= 0 || last_ms <= before_ms {
+            return;
+        }
+        // The number of the last repetition before the stretch, and of the last one in it.
+        let until = |time_ms: i64| (time_ms.saturating_sub(before_ms) / interval_ms).clamp(0, count);
+        let (skipped, end) = (until(first_ms.saturating_sub(1)), until(last_ms));
+        times_ms.extend((skipped..end).map(|number| before_ms + interval_ms * (number + 1)));
+        let copies = usize::try_from(end - skipped).unwrap_or(0);
+        values.extend(std::iter::repeat_n(f64::from_bits(self.value_bits), copies));
     }
 }
 
@@ -224,7 +341,19 @@ mod tests {
             true
         });
         let wanted: Vec<(i64, u64)> = samples.iter().map(|(time, value)| (*time, value.to_bits())).collect();
-        assert_eq!((found, chunk.count as usize), (wanted, samples.len()));
+        assert_eq!((&found, chunk.count as usize), (&wanted, samples.len()));
+        let time = |share: usize| samples.get(samples.len() * share / 4).map_or(99, |(time, _)| *time);
+        for range_ms in
+            [(i64::MIN, i64::MAX), (time(1), time(3)), (time(1) + 1, time(3) - 1), (time(0) - 9, time(2) + 9)]
+        {
+            let (mut times_ms, mut values) = (Vec::new(), Vec::new());
+            chunk.copy_between(range_ms, &mut times_ms, &mut values);
+            let found: Vec<(i64, u64)> =
+                times_ms.into_iter().zip(values.into_iter().map(f64::to_bits)).collect();
+            let mut wanted = wanted.clone();
+            wanted.retain(|(time, _)| (range_ms.0..=range_ms.1).contains(time));
+            assert_eq!(found, wanted, "{range_ms:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@ use hashbrown::HashMap;
 
 use super::{
     HeadSamples,
-    chunk::{Chunk, each_sample},
+    chunk::{self, Chunk, each_sample},
 };
 use crate::series_index::Ordinal;
 
@@ -85,6 +85,11 @@ impl FrozenSamples {
         self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
     }
 
+    /// Of the first and the last sample.
+    pub(crate) fn times_ms(&self) -> (i64, i64) {
+        (self.first_ms, self.last_ms)
+    }
+
     pub(crate) fn overlaps(&self, first_ms: i64, last_ms: i64) -> bool {
         self.samples > 0 && self.first_ms <= last_ms && self.last_ms >= first_ms
     }
@@ -120,13 +125,9 @@ impl FrozenSamples {
         times_ms: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) {
-        each_sample(self.of(ordinal), 0, |time_ms, value| {
-            if time_ms >= first_ms && time_ms <= last_ms {
-                times_ms.push(time_ms);
-                values.push(value);
-            }
-            time_ms < last_ms
-        });
+        if self.overlaps(first_ms, last_ms) {
+            chunk::copy_between(self.of(ordinal), 0, (first_ms, last_ms), times_ms, values);
+        }
     }
 }
 

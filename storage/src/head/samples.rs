@@ -157,13 +157,7 @@ impl HeadSamples {
         let late = self.late(series.ordinal);
         let from = times_ms.len();
         if series.chunk.times_ms().is_some_and(|(first, last)| first <= last_ms && last >= first_ms) {
-            series.chunk.each(|time_ms, value| {
-                if time_ms >= first_ms && time_ms <= last_ms {
-                    times_ms.push(time_ms);
-                    values.push(value);
-                }
-                time_ms < last_ms
-            });
+            series.chunk.copy_between((first_ms, last_ms), times_ms, values);
         }
         let mut at = from;
         for sample in late.iter().filter(|sample| (first_ms..=last_ms).contains(&sample.time_ms)) {

@@ -84,7 +84,7 @@ async fn rows(shared: &Arc<Shared>, range: TimeRange, joining: Joining) -> Resul
     while let Some(part) = series.get(done..series.len().min(done + at_once)).filter(|part| !part.is_empty())
     {
         let ids: Vec<_> = part.iter().map(|(id, _)| *id).collect();
-        let reader = SampleReader::new(shared, &ids, first_ms, last_ms);
+        let reader = SampleReader::of_ids(shared, &ids, first_ms, last_ms);
         reader.read(0..reader.len(), &mut block).await?;
         let mut samples = 0;
         for (place, (_, role)) in part.iter().enumerate() {

@@ -30,8 +30,11 @@ struct Part {
     samples: Arc<FrozenSamples>,
 }
 
-/// Parts are merged with their elders while these are less than so many times as large.
+/// Parts are merged with their elders while these are less than so many times as large…
 const MERGE_FACTOR: usize = 3;
+
+/// …and no part reaches over more: whoever wants the newest samples reads through all of their part.
+const MAX_SPAN_MS: i64 = 32 * 60 * 1_000;
 
 impl RecentSamples {
     pub(crate) fn new(limit_bytes: usize) -> RecentSamples {
@@ -87,10 +90,15 @@ impl RecentSamples {
     fn due_for_merge(&self) -> Option<Vec<Part>> {
         let held = self.held.read();
         let mut start = held.parts.len().saturating_sub(1);
-        let mut bytes = held.parts.get(start)?.samples.bytes();
+        let newest = &held.parts.get(start)?.samples;
+        let mut bytes = newest.bytes();
+        let (mut first_ms, mut last_ms) = newest.times_ms();
         while let Some(elder) = start.checked_sub(1).and_then(|at| held.parts.get(at)) {
             // A part of the limit's size is dropped at once: it must stay a fraction of it.
-            let fits = bytes + elder.samples.bytes() <= self.limit_bytes / 4;
+            let times_ms = elder.samples.times_ms();
+            (first_ms, last_ms) = (first_ms.min(times_ms.0), last_ms.max(times_ms.1));
+            let fits = bytes + elder.samples.bytes() <= self.limit_bytes / 4
+                && last_ms.saturating_sub(first_ms) <= MAX_SPAN_MS;
             if !fits || elder.samples.bytes() >= MERGE_FACTOR * bytes {
                 break;
             }

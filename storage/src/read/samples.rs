@@ -13,14 +13,14 @@ use parquet::arrow::{
     arrow_reader::{RowSelection, RowSelector, statistics::StatisticsConverter},
     async_reader::ParquetRecordBatchStreamBuilder,
 };
-use pharos_model::{SeriesId, TimeRange, UnixNanos};
+use pharos_model::{LabelMatcher, Labels, SeriesId, TimeRange, UnixNanos};
 
 use super::{DataFile, FileSource, prune};
 use crate::{
     StorageError, Table,
     head::{FrozenSamples, Generation, put_in_order},
     promoted::Questions,
-    series_index::Ordinal,
+    series_index::{Entry, Ordinal},
     shared::Shared,
 };
 
@@ -69,37 +69,84 @@ impl SampleBlock {
 #[derive(Clone)]
 pub struct SampleReader {
     shared: Arc<Shared>,
-    series: Arc<Vec<(SeriesId, Option<Ordinal>)>>,
+    series: Arc<Vec<Chosen>>,
     first_ms: i64,
     last_ms: i64,
     /// Oldest first.
     recent: Vec<Arc<FrozenSamples>>,
     sealed: Vec<Arc<Generation>>,
-    /// Of the part of the head that still changes.
+    /// Of the part of the head that still changes; without series where that has none of them.
     open: Arc<SampleBlock>,
     /// Those whose rows are not in `recent`.
     files: Vec<Arc<DataFile>>,
 }
 
+struct Chosen {
+    id: SeriesId,
+    labels: Labels,
+    /// Nothing in memory is of a series without.
+    ordinal: Option<Ordinal>,
+}
+
 impl SampleReader {
-    /// Samples between the two times, both inclusive.
-    pub(crate) fn new(shared: &Arc<Shared>, ids: &[SeriesId], first_ms: i64, last_ms: i64) -> SampleReader {
+    pub(crate) fn select(
+        shared: &Arc<Shared>,
+        matchers: &[LabelMatcher],
+        first_ms: i64,
+        last_ms: i64,
+        limit: usize,
+    ) -> Result<SampleReader, StorageError> {
+        let range = TimeRange::new(
+            UnixNanos::from_millis(first_ms),
+            UnixNanos::from_millis(last_ms.saturating_add(1)),
+        );
+        // Held on, so that no number is given to another series before its samples are taken.
+        let index = shared.index.read();
+        let found = index.select(matchers, range)?;
+        if found.len() > limit {
+            return Err(StorageError::TooManySeries { limit });
+        }
+        let chosen = |(ordinal, entry): (Ordinal, &Entry)| Chosen {
+            id: entry.id,
+            labels: entry.labels.clone(),
+            ordinal: Some(ordinal),
+        };
+        let series = found.into_iter().map(chosen).collect();
+        Ok(SampleReader::new(shared, series, first_ms, last_ms))
+    }
+
+    pub(crate) fn of_ids(
+        shared: &Arc<Shared>,
+        ids: &[SeriesId],
+        first_ms: i64,
+        last_ms: i64,
+    ) -> SampleReader {
+        let index = shared.index.read();
+        let chosen = |id: &SeriesId| {
+            let ordinal = index.ordinal(*id);
+            let entry = ordinal.and_then(|ordinal| index.entry(ordinal));
+            Chosen { id: *id, labels: entry.map(|entry| entry.labels.clone()).unwrap_or_default(), ordinal }
+        };
+        SampleReader::new(shared, ids.iter().map(chosen).collect(), first_ms, last_ms)
+    }
+
+    fn new(shared: &Arc<Shared>, series: Vec<Chosen>, first_ms: i64, last_ms: i64) -> SampleReader {
         let range =
             TimeRange::new(UnixNanos::from_millis(first_ms), UnixNanos::from_millis(last_ms).plus_nanos(1));
-        let series: Vec<(SeriesId, Option<Ordinal>)> = {
-            let index = shared.index.read();
-            ids.iter().map(|id| (*id, index.ordinal(*id))).collect()
-        };
         let mut open = SampleBlock::default();
         let state = shared.state.read();
         let flushed = state.table(Table::Samples).flushed_through;
         let sealed = state.sealed.iter().filter(|sealed| Some(sealed.segment) > flushed).cloned().collect();
-        for (_, ordinal) in &series {
-            if let Some(ordinal) = ordinal {
-                let SampleBlock { times_ms, values, .. } = &mut open;
-                state.open.samples.copy_between(*ordinal, first_ms, last_ms, times_ms, values);
+        let times = state.open.samples.times();
+        if times.is_some_and(|(first, last)| first.millis() <= last_ms && last.millis() >= first_ms) {
+            open.ends.reserve_exact(series.len());
+            for chosen in &series {
+                if let Some(ordinal) = chosen.ordinal {
+                    let SampleBlock { times_ms, values, .. } = &mut open;
+                    state.open.samples.copy_between(ordinal, first_ms, last_ms, times_ms, values);
+                }
+                open.ends.push(open.times_ms.len());
             }
-            open.ends.push(open.times_ms.len());
         }
         let mut files: Vec<Arc<DataFile>> =
             state.table(Table::Samples).files.iter().filter(|file| file.overlaps(range)).cloned().collect();
@@ -118,7 +165,7 @@ impl SampleReader {
         }
     }
 
-    /// Series that were asked for.
+    /// Series that were chosen.
     pub fn len(&self) -> usize {
         self.series.len()
     }
@@ -127,29 +174,39 @@ impl SampleReader {
         self.series.is_empty()
     }
 
+    /// The chosen series at these places. Those of ids that are not known have no labels.
+    pub fn series(&self, places: Range<usize>) -> impl Iterator<Item = (SeriesId, &Labels)> {
+        let places = places.start..places.end.min(self.series.len());
+        let series = self.series.get(places).unwrap_or_default();
+        series.iter().map(|chosen| (chosen.id, &chosen.labels))
+    }
+
     /// Whether files have to be read. Otherwise a block comes from memory and is ready at once.
     pub fn needs_files(&self) -> bool {
         !self.files.is_empty()
     }
 
-    /// Puts the samples of the series at these places into `block`, in the order in which they were asked for. Files
-    /// are read best for places of many series that follow each other in the order of `Storage::select_series`.
+    /// Puts the samples of the series at these places into `block`. Files are read best for places of many series
+    /// that follow each other in the order of `Storage::select_samples`.
     pub async fn read(&self, places: Range<usize>, block: &mut SampleBlock) -> Result<(), StorageError> {
         block.clear();
         let places = places.start..places.end.min(self.series.len());
         let wanted = self.series.get(places.clone()).unwrap_or_default();
-        let mut of_files = OfFiles::new(wanted, self.first_ms, self.last_ms);
+        let mut of_files = match self.files.is_empty() {
+            true => OfFiles::default(),
+            false => OfFiles::new(wanted.iter().map(|chosen| chosen.id), self.first_ms, self.last_ms),
+        };
         for file in &self.files {
             of_files.read(&self.shared, file.clone()).await?;
         }
-        for (place, (_, ordinal)) in places.zip(wanted) {
+        for (place, chosen) in places.zip(wanted) {
             let SampleBlock { times_ms, values, ends } = &mut *block;
             let start = times_ms.len();
             if let Some(samples) = of_files.samples.get_mut(ends.len()) {
                 times_ms.append(&mut samples.0);
                 values.append(&mut samples.1);
             }
-            if let Some(ordinal) = *ordinal {
+            if let Some(ordinal) = chosen.ordinal {
                 for part in &self.recent {
                     part.copy_between(ordinal, self.first_ms, self.last_ms, times_ms, values);
                 }
@@ -171,6 +228,7 @@ impl SampleReader {
 const BATCH_ROWS: usize = 16_384;
 
 /// What files hold of the wanted series.
+#[derive(Default)]
 struct OfFiles {
     /// Place among the wanted series.
     places: HashMap<i64, usize>,
@@ -182,8 +240,8 @@ struct OfFiles {
 }
 
 impl OfFiles {
-    fn new(wanted: &[(SeriesId, Option<Ordinal>)], first_ms: i64, last_ms: i64) -> OfFiles {
-        let mut sorted: Vec<i64> = wanted.iter().map(|(id, _)| id.to_i64()).collect();
+    fn new(wanted: impl Iterator<Item = SeriesId>, first_ms: i64, last_ms: i64) -> OfFiles {
+        let mut sorted: Vec<i64> = wanted.map(SeriesId::to_i64).collect();
         let places = sorted.iter().zip(0..).map(|(id, place)| (*id, place)).collect();
         sorted.sort_unstable();
         OfFiles { places, sorted, first_ms, last_ms, samples: Vec::new() }

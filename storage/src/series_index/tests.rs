@@ -23,8 +23,10 @@ fn matchers_choose_series_as_prometheus_does() {
         let matchers: Vec<LabelMatcher> =
             matchers.iter().map(|(name, op, value)| LabelMatcher::new(*name, *op, *value)).collect();
         let found = index.select(&matchers, TimeRange::ALL).unwrap();
-        let mut pods: Vec<String> =
-            found.iter().map(|entry| format!("{}/{}", entry.metric(), entry.labels.get("pod"))).collect();
+        let mut pods: Vec<String> = found
+            .iter()
+            .map(|(_, entry)| format!("{}/{}", entry.metric(), entry.labels.get("pod")))
+            .collect();
         pods.sort();
         assert_eq!(pods, wanted, "{matchers:?}");
     };
@@ -81,7 +83,7 @@ fn series_without_samples_since_a_time_are_forgotten() {
     index.forget_before(5_000, |_| false);
     let matcher = [LabelMatcher::new("pod", MatchOp::Regex, ".+")];
     let found = index.select(&matcher, TimeRange::ALL).unwrap();
-    let mut pods: Vec<&str> = found.iter().map(|entry| entry.labels.get("pod")).collect();
+    let mut pods: Vec<&str> = found.iter().map(|(_, entry)| entry.labels.get("pod")).collect();
     pods.sort_unstable();
     assert_eq!(pods, ["a-2", "b-1"]);
     assert_eq!(index.label_values("__name__", &[], TimeRange::ALL).unwrap(), ["errors", "requests"]);
@@ -96,7 +98,7 @@ fn a_forgotten_series_leaves_its_number_to_another() {
     let row = SeriesRow { first_ms: 9_000, series: labels.series_id(), labels, metadata: None };
     assert!(index.insert(&row) < 3);
     let found = index.select(&[LabelMatcher::equal("__name__", "requests")], TimeRange::ALL).unwrap();
-    assert_eq!(found.iter().map(|entry| entry.labels.get("pod")).collect::<Vec<_>>(), ["c-1"]);
+    assert_eq!(found.iter().map(|(_, entry)| entry.labels.get("pod")).collect::<Vec<_>>(), ["c-1"]);
 }
 
 #[test]
