@@ -18,7 +18,7 @@ const MAX_SERIES: usize = 5_000_000;
 impl StartTimes {
     /// When the series has to be zero, if it began at `start_ms` (0 is unknown) and has a sample at `time_ms` that
     /// comes next: not if it has had samples since then.
-    pub(crate) fn zero_before(&self, labels: &Labels, start_ms: i64, time_ms: i64) -> Option<i64> {
+    fn zero_before(&self, labels: &Labels, start_ms: i64, time_ms: i64) -> Option<i64> {
         if start_ms <= 0 || start_ms >= time_ms {
             return None;
         }
@@ -32,24 +32,37 @@ impl StartTimes {
         (is_new && time_ms - start_ms <= MAX_BEFORE_MS).then_some(start_ms)
     }
 
-    /// Puts the zero in front of a series of one sample or histogram.
+    /// Puts the zero in front of what counts from `start_ms` on.
     pub(crate) fn add_zero(&self, series: &mut TimeSeries, start_ms: i64) {
-        if let Some(sample) = series.samples.first()
-            && let Some(time_ms) = self.zero_before(&series.labels, start_ms, sample.time_ms)
-        {
-            series.samples.insert(0, Sample { time_ms, value: 0.0 });
+        self.add_zeros(series, |_| start_ms);
+    }
+
+    /// The same where each sample has a start of its own, by its time.
+    pub(crate) fn add_zeros(&self, series: &mut TimeSeries, start_ms_of: impl Fn(i64) -> i64) {
+        let TimeSeries { labels, samples, histograms, .. } = series;
+        let zero_before = |time_ms: i64| self.zero_before(labels, start_ms_of(time_ms), time_ms);
+        let mut at = 0;
+        while let Some(sample) = samples.get(at) {
+            if let Some(time_ms) = zero_before(sample.time_ms) {
+                samples.insert(at, Sample { time_ms, value: 0.0 });
+                at += 1;
+            }
+            at += 1;
         }
-        if let Some(sample) = series.histograms.first()
-            && let Some(time_ms) = self.zero_before(&series.labels, start_ms, sample.time_ms)
-        {
-            let histogram = zero_like(&sample.histogram);
-            series.histograms.insert(0, HistogramSample { time_ms, histogram });
+        let mut at = 0;
+        while let Some(sample) = histograms.get(at) {
+            if let Some(time_ms) = zero_before(sample.time_ms) {
+                let histogram = zero_like(&sample.histogram);
+                histograms.insert(at, HistogramSample { time_ms, histogram });
+                at += 1;
+            }
+            at += 1;
         }
     }
 }
 
 /// Of the same shape, so that both are stored alike.
-pub(crate) fn zero_like(histogram: &NativeHistogram) -> NativeHistogram {
+fn zero_like(histogram: &NativeHistogram) -> NativeHistogram {
     NativeHistogram {
         schema: histogram.schema,
         reset_hint: ResetHint::Reset,
@@ -100,5 +113,15 @@ mod tests {
         let zero = &series.histograms[0];
         assert_eq!((zero.time_ms, zero.histogram.schema, zero.histogram.count), (1_500, 3, 0.0));
         assert_eq!((zero.histogram.reset_hint, series.histograms.len()), (ResetHint::Reset, 2));
+        // Restarted between two samples that came together.
+        let mut series = TimeSeries {
+            labels: labels("s"),
+            samples: [2_000, 3_000, 4_000].map(|time_ms| Sample { time_ms, value: 7.0 }).to_vec(),
+            ..TimeSeries::default()
+        };
+        starts.add_zeros(&mut series, |time_ms| if time_ms < 4_000 { 1_000 } else { 3_500 });
+        let samples: Vec<(i64, f64)> =
+            series.samples.iter().map(|sample| (sample.time_ms, sample.value)).collect();
+        assert_eq!(samples, [(1_000, 0.0), (2_000, 7.0), (3_000, 7.0), (3_500, 0.0), (4_000, 7.0)]);
     }
 }

@@ -121,7 +121,7 @@ async fn read(receiver: &Receiver, headers: &HeaderMap, body: Body) -> Result<De
     let latest_ms = latest_sample_ms(UnixNanos::now());
     match version {
         Version::V1 => v1::decode(&bytes, latest_ms, known),
-        Version::V2 => v2::decode(&bytes, latest_ms, known),
+        Version::V2 => v2::decode(&bytes, latest_ms, known, intake.start_times.as_deref()),
     }
 }
 

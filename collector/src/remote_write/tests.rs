@@ -10,7 +10,7 @@ use pharos_proto::prometheus::{
 use prost::Message;
 
 use crate::{
-    Limits, Protocol,
+    CollectorConfig, Limits, Protocol,
     bench::{Answer, Bench, Headers, post},
 };
 
@@ -74,7 +74,7 @@ pub(crate) fn sample_request() -> Vec<u8> {
 /// Reads bytes as a request of both versions.
 pub(crate) fn take_apart(bytes: &[u8]) {
     drop(super::v1::decode(bytes, i64::MAX, &Default::default()));
-    drop(super::v2::decode(bytes, i64::MAX, &Default::default()));
+    drop(super::v2::decode(bytes, i64::MAX, &Default::default(), Some(&Default::default())));
 }
 
 #[tokio::test]
@@ -186,6 +186,50 @@ async fn bad_series_are_named_and_the_good_ones_kept() {
         assert_eq!(bench.stored().lines(), [format!("good 1 @{now}")]);
         assert_eq!(bench.received(Protocol::RemoteWrite).rejected, 1);
     }
+}
+
+#[tokio::test]
+async fn version_2_tells_when_counters_began() {
+    let config = CollectorConfig { start_time_zeros: true, ..CollectorConfig::default() };
+    let mut bench = Bench::with(config).await;
+    let now = now_ms();
+    let sample = |timestamp, start_timestamp| v2::Sample { value: 3.0, timestamp, start_timestamp };
+    let histogram = v2::Histogram { timestamp: now, start_timestamp: now - 50, ..v2::Histogram::default() };
+    let request = v2::Request {
+        symbols: ["", "__name__", "a", "b", "h"].map(String::from).to_vec(),
+        timeseries: vec![
+            v2::TimeSeries {
+                labels_refs: vec![1, 2],
+                samples: vec![sample(now - 10, now - 30), sample(now, now - 30)],
+                ..v2::TimeSeries::default()
+            },
+            v2::TimeSeries {
+                labels_refs: vec![1, 3],
+                samples: vec![sample(now, 0)],
+                ..v2::TimeSeries::default()
+            },
+            v2::TimeSeries {
+                labels_refs: vec![1, 4],
+                histograms: vec![histogram],
+                ..v2::TimeSeries::default()
+            },
+        ],
+    };
+    let answer = send(&bench, V2, &snappy(&request.encode_to_vec())).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text());
+    // The zeros are ours: the sender hears of what it sent.
+    assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), "3");
+    assert_eq!(answer.header("x-prometheus-remote-write-histograms-written"), "1");
+    let lines = bench.stored().lines();
+    let floats = [
+        format!("a 0 @{}", now - 30),
+        format!("a 3 @{}", now - 10),
+        format!("a 3 @{now}"),
+        format!("b 3 @{now}"),
+    ];
+    assert_eq!(lines[..4], floats);
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(lines[4..].iter().any(|line| line.ends_with(&format!("@{}", now - 50))), "{lines:?}");
 }
 
 #[tokio::test]

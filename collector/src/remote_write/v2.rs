@@ -1,4 +1,4 @@
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use pharos_model::{Exemplar, Labels, MetricKind, MetricMetadata};
 use pharos_proto::prometheus::remote_write_v2::metadata::MetricType;
 use xxhash_rust::xxh3::xxh3_128;
@@ -9,15 +9,25 @@ use super::{
     known::KnownLabels,
     wire::{Fields, Value},
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, start_time::StartTimes};
 
-pub(super) fn decode(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Result<Decoded, Fault> {
-    decode_request(bytes, latest_ms, known).map_err(|error| {
+pub(super) fn decode(
+    bytes: &[u8],
+    latest_ms: i64,
+    known: &KnownLabels,
+    start_times: Option<&StartTimes>,
+) -> Result<Decoded, Fault> {
+    decode_request(bytes, latest_ms, known, start_times).map_err(|error| {
         Fault::Malformed(format!("the body is not a protobuf io.prometheus.write.v2.Request: {error}"))
     })
 }
 
-fn decode_request(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Result<Decoded, String> {
+fn decode_request(
+    bytes: &[u8],
+    latest_ms: i64,
+    known: &KnownLabels,
+    start_times: Option<&StartTimes>,
+) -> Result<Decoded, String> {
     let mut symbols = Symbols::default();
     let mut all_series = Vec::new();
     let mut fields = Fields::new(bytes);
@@ -33,7 +43,7 @@ fn decode_request(bytes: &[u8], latest_ms: i64, known: &KnownLabels) -> Result<D
         return Err("the first of the symbols is not the empty string".to_string());
     }
     let mut request =
-        Request { symbols, known, latest_ms, told: HashSet::new(), decoded: Decoded::default() };
+        Request { symbols, known, latest_ms, start_times, told: HashSet::new(), decoded: Decoded::default() };
     for series in all_series {
         request.add_series(series)?;
     }
@@ -44,6 +54,7 @@ struct Request<'a> {
     symbols: Symbols<'a>,
     known: &'a KnownLabels,
     latest_ms: i64,
+    start_times: Option<&'a StartTimes>,
     /// Metadata come with each series; those of a metric are taken once a request.
     told: HashSet<(usize, SentMetadata)>,
     decoded: Decoded,
@@ -55,12 +66,23 @@ impl Request<'_> {
         let mut refs = Vec::with_capacity(64);
         let mut samples = Vec::with_capacity(1);
         let (mut histograms, mut exemplars, mut metadata) = (Vec::new(), Vec::new(), None);
+        let mut starts: HashMap<i64, i64> = HashMap::new();
         let mut fields = Fields::new(series);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
                 (1, value) => add_refs(value, &mut refs)?,
-                (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
-                (3, Value::Bytes(histogram)) => histograms.push(histogram),
+                (2, Value::Bytes(sample)) => {
+                    samples.push(decode_sample(sample)?);
+                    if self.start_times.is_some() {
+                        starts.extend(start_of(sample, SAMPLE_TIMES)?);
+                    }
+                }
+                (3, Value::Bytes(histogram)) => {
+                    histograms.push(histogram);
+                    if self.start_times.is_some() {
+                        starts.extend(start_of(histogram, HISTOGRAM_TIMES)?);
+                    }
+                }
                 (4, Value::Bytes(exemplar)) => exemplars.push(exemplar),
                 (5, Value::Bytes(message)) => metadata = Some(SentMetadata::decode(message)?),
                 _ => {}
@@ -83,7 +105,14 @@ impl Request<'_> {
             // One whose labels do not exist is left out alone.
             kept.extend(self.symbols.exemplar(exemplar)?);
         }
-        self.decoded.add(labels, Sent { samples, histograms, exemplars: kept }, self.latest_ms)
+        let row = self.decoded.series.rows.len();
+        self.decoded.add(labels, Sent { samples, histograms, exemplars: kept }, self.latest_ms)?;
+        if let Some(start_times) = self.start_times
+            && let Some(row) = self.decoded.series.rows.get_mut(row)
+        {
+            start_times.add_zeros(row, |time_ms| starts.get(&time_ms).copied().unwrap_or(0));
+        }
+        Ok(())
     }
 
     fn learn(&mut self, name: &str, metadata: SentMetadata) {
@@ -100,6 +129,24 @@ impl Request<'_> {
             unit: text(metadata.unit),
         });
     }
+}
+
+/// The fields with the time of a sample or a histogram and with its start, both in milliseconds.
+const SAMPLE_TIMES: (u32, u32) = (2, 3);
+const HISTOGRAM_TIMES: (u32, u32) = (15, 17);
+
+/// The time of a message and when what it tells of began, if it says so.
+fn start_of(message: &[u8], (time_field, start_field): (u32, u32)) -> Result<Option<(i64, i64)>, String> {
+    let (mut time_ms, mut start_ms) = (0, 0);
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match value {
+            Value::Varint(value) if number == time_field => time_ms = value as i64,
+            Value::Varint(value) if number == start_field => start_ms = value as i64,
+            _ => {}
+        }
+    }
+    Ok((start_ms != 0).then_some((time_ms, start_ms)))
 }
 
 /// A series' metadata, with texts by their number.
