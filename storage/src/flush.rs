@@ -1,5 +1,7 @@
 //! Sealed generations of the head become files, and derived tables are made with them.
 
+mod shares;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -8,13 +10,10 @@ use std::{
 use arrow::array::RecordBatch;
 use hashbrown::{HashMap, HashSet};
 use object_store::path::Path;
-use pharos_model::TimeRange;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     DataFile, StorageError, Table,
-    columns::{concat, to_batch},
-    derive::summarise,
     head::{FrozenSamples, Generation},
     parquet_file,
     promoted::{self, Promoted},
@@ -55,24 +54,31 @@ impl Flusher {
     /// Flushes whatever is sealed, oldest first, until the storage is gone.
     pub(crate) async fn run(self) {
         loop {
-            let oldest = self.shared.state.read().sealed.first().cloned();
-            let Some(generation) = oldest else {
-                self.shared.sealed.notified().await;
-                continue;
-            };
-            self.shared.flushed.send_modify(|flushed| flushed.tries += 1);
-            match self.flush(&generation).await {
-                Ok(()) => self.shared.flushed.send_modify(|flushed| flushed.through = generation.segment),
-                Err(error) => {
-                    tracing::error!(segment = generation.segment, %error, "rows could not be written to files; will try again");
-                    self.shared.flushed.send_modify(|flushed| {
-                        flushed.failures += 1;
-                        flushed.failed = Some((flushed.tries, error));
-                    });
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
+            match self.flush_oldest().await {
+                Ok(true) => {}
+                Ok(false) => self.shared.sealed.notified().await,
+                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
             }
         }
+    }
+
+    /// Whether there was anything to flush.
+    pub(crate) async fn flush_oldest(&self) -> Result<bool, StorageError> {
+        let oldest = self.shared.state.read().sealed.first().cloned();
+        let Some(generation) = oldest else { return Ok(false) };
+        self.shared.flushed.send_modify(|flushed| flushed.tries += 1);
+        let flushed = self.flush(&generation).await;
+        if let Err(error) = &flushed {
+            tracing::error!(segment = generation.segment, %error, "rows could not be written to files; will try again");
+        }
+        self.shared.flushed.send_modify(|known| match &flushed {
+            Ok(()) => known.through = generation.segment,
+            Err(error) => {
+                known.failures += 1;
+                known.failed = Some((known.tries, error.clone()));
+            }
+        });
+        flushed.map(|()| true)
     }
 
     async fn flush(&self, generation: &Arc<Generation>) -> Result<(), StorageError> {
@@ -121,24 +127,35 @@ impl Flusher {
         if table == Table::Samples {
             return self.flush_samples(&mut log, generation).await;
         }
-        let of_thread = generation.clone();
-        let rows = blocking(move || table_rows(&of_thread, table)).await?;
-        let Some(rows) = rows else {
+        let (this, of_thread) = (self.clone(), generation.clone());
+        let (files, promoted) = blocking(move || this.write(&of_thread, table)).await?;
+        if files.is_empty() {
             self.shared.state.write().table_mut(table).flushed_through = Some(generation.segment);
             return Ok(());
-        };
-        let (promoted, more) = self.promote(table, &rows);
-        let (shared, columns) = (self.shared.clone(), promoted.clone());
-        let files = blocking(move || parquet_file::write_files(shared.tables.disk(), table, &columns, &rows));
-        let files = self.publish(files.await?).await?;
+        }
+        let files = self.publish(files).await?;
         self.read_back(&files).await?;
-        let change = Change {
-            add: files,
-            through_segment: Some(generation.segment),
-            promoted: more.then_some(promoted),
-            ..Change::default()
-        };
+        let change =
+            Change { add: files, through_segment: Some(generation.segment), promoted, ..Change::default() };
         self.commit(&mut log, table, &change, None).await
+    }
+
+    /// Files with a generation's rows of a table, and the columns that attributes became, if they are more than before.
+    fn write(
+        &self,
+        generation: &Generation,
+        table: Table,
+    ) -> Result<(Vec<Unpublished>, Option<Arc<Promoted>>), StorageError> {
+        let mut promoted = self.shared.state.read().table(table).promoted.clone();
+        let (mut files, mut grown) = (Vec::new(), false);
+        shares::each(&self.shared, generation, table, |rows| {
+            if let Some(more) = self.promote(table, &promoted, &rows) {
+                (promoted, grown) = (more, true);
+            }
+            files.extend(parquet_file::write_files(self.shared.tables.disk(), table, &promoted, &rows)?);
+            Ok(())
+        })?;
+        Ok((files, grown.then_some(promoted)))
     }
 
     /// Samples are written a batch at a time, and stay in memory as well.
@@ -200,15 +217,14 @@ impl Flusher {
         Ok(())
     }
 
-    /// The attributes that are columns from these rows on, and whether there are more than before.
-    fn promote(&self, table: Table, rows: &RecordBatch) -> (Arc<Promoted>, bool) {
-        let known = self.shared.state.read().table(table).promoted.clone();
+    /// The attributes that are columns from these rows on, if they are more than before.
+    fn promote(&self, table: Table, known: &Promoted, rows: &RecordBatch) -> Option<Arc<Promoted>> {
         if promoted::maps(table).is_empty() {
-            return (known, false);
+            return None;
         }
         let mut census = self.shared.censuses[table.index()].lock();
         let refused = census.refused();
-        let more = census.count(table, &known, rows);
+        let more = census.count(table, known, rows);
         if census.refused() > refused {
             tracing::warn!(
                 table = table.name(),
@@ -218,11 +234,11 @@ impl Flusher {
             );
         }
         if more.is_empty() {
-            return (known, false);
+            return None;
         }
         let names: Vec<String> = more.iter().map(|column| column.name()).collect();
         tracing::info!(table = table.name(), columns = names.join(" "), "attributes become columns");
-        (Arc::new(known.with(table, more)), true)
+        Some(Arc::new(known.with(table, more)))
     }
 
     /// Changes which files a table has, in its log and then for readers.
@@ -298,21 +314,6 @@ impl Flusher {
         }
         Ok(())
     }
-}
-
-/// All rows of a generation for one table, those of derived tables made from the others'.
-fn table_rows(generation: &Generation, table: Table) -> Result<Option<RecordBatch>, StorageError> {
-    let batches = match table {
-        Table::Edges => vec![to_batch(&generation.rows_of_edges().edges(TimeRange::ALL)?)?],
-        Table::TraceSummaries => {
-            vec![to_batch(&summarise(&generation.batches(Table::Spans, TimeRange::ALL)?)?)?]
-        }
-        _ => generation.batches(table, TimeRange::ALL)?,
-    };
-    if batches.iter().all(|batch| batch.num_rows() == 0) {
-        return Ok(None);
-    }
-    Ok(Some(concat(&batches)?))
 }
 
 /// File I/O and encoding block, so they run apart from the async threads.

@@ -52,6 +52,14 @@ impl Row for SpanIdentity {
     }
 }
 
+/// The identities of the rows of a batch of the table `spans` that has at least [`COLUMNS`].
+pub(crate) fn of_batch(batch: &RecordBatch) -> Result<impl Iterator<Item = Identity> + use<>, ArrowError> {
+    let rows = from_batch::<SpanIdentity>(batch)?.into_iter();
+    Ok(rows.map(|SpanIdentity { trace_id, span_id, kind, start }| {
+        identity(&trace_id.0, &span_id.0, kind, start)
+    }))
+}
+
 /// The identities of the newest rows.
 #[derive(Default)]
 pub(crate) struct RecentIdentities {
@@ -69,14 +77,6 @@ impl RecentIdentities {
             self.older = std::mem::take(&mut self.newer);
         }
         true
-    }
-
-    /// Takes in the rows of a batch of the table `spans` that has at least [`COLUMNS`].
-    pub(crate) fn recall(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        for SpanIdentity { trace_id, span_id, kind, start } in from_batch(batch)? {
-            self.insert(identity(&trace_id.0, &span_id.0, kind, start));
-        }
-        Ok(())
     }
 
     /// For a row that was not stored after all, so that it can be sent again.

@@ -1,5 +1,7 @@
 //! Opening a data directory: table logs, the series index, and the WAL's rows back into the head.
 
+mod restore;
+
 use std::{
     sync::{
         Arc,
@@ -29,8 +31,10 @@ use crate::{
     shared::{Flushed, Shared, State, TableFiles},
     table_log::{DeltaLogs, OpenTableLog},
     table_store::TableStore,
-    wal::{self, Replayed},
+    wal::{self, FoundSegment},
 };
+
+use self::restore::Restore;
 
 /// Batches that a slow reader of the live tail may fall behind before it loses some.
 const TAIL_BATCHES: usize = 256;
@@ -96,12 +100,11 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
         tables.try_into().map_err(|_| StorageError::DataDir("a table has no log".to_string()))?;
 
     let wal_disk = disk.clone();
-    let replayed = blocking(move || wal::replay(&*wal_disk)).await?;
-    // Segments that a crash left without a header have nothing, and say nothing of the one before them.
-    let newest_read = replayed.iter().rfind(|segment| segment.length > 0);
-    let newest_read = newest_read.map(|segment| (segment.segment, segment.length));
+    let segments = blocking(move || wal::find(&*wal_disk)).await?;
+    let newest = segments.last().map_or(0, |segment| segment.number);
     let flushed = tables.iter().filter_map(|table| table.flushed_through).max().unwrap_or(0);
-    let next = replayed.last().map_or(0, |newest| newest.segment).max(flushed) + 1;
+    let next = newest.max(flushed) + 1;
+    let oldest = segments.first().map_or(next, |segment| segment.number);
 
     let recent = RecentSamples::new(config.recent_samples_bytes);
     let shared = Arc::new(Shared {
@@ -120,7 +123,7 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
         wal_bytes: AtomicU64::new(0),
         quarantined_bytes: AtomicU64::new(0),
         sealed: Notify::new(),
-        flushed: watch::Sender::new(Flushed { through: next - 1, ..Flushed::default() }),
+        flushed: watch::Sender::new(Flushed { through: oldest.saturating_sub(1), ..Flushed::default() }),
     });
     load_series(&shared).await?;
     let mut identities = RecentIdentities::default();
@@ -134,21 +137,16 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
         tracing::error!(%error, "rows that are sent again may be stored twice");
     }
 
-    let of_replay = shared.clone();
-    let committer = blocking(move || {
-        let mut identities = identities;
-        take_in(&of_replay, replayed, &mut identities)?;
-        let segment = open_segment(&of_replay, next, newest_read)?;
-        Ok((identities, segment))
-    });
-    let (identities, segment) = committer.await?;
+    let flusher = Flusher { shared: shared.clone(), logs, turn: Arc::default() };
+    let (identities, newest) = restore(&flusher, segments, identities).await?;
+    let of_segment = shared.clone();
+    let segment = blocking(move || open_segment(&of_segment, next, newest)).await?;
     let (commands, receiver) = mpsc::channel();
     let committer = Committer::new(shared.clone(), receiver, identities, segment);
     let committer = std::thread::Builder::new()
         .name("pharos-commit".to_string())
         .spawn(move || committer.run())
         .map_err(|error| StorageError::io(&shared.config.data_dir, error))?;
-    let flusher = Flusher { shared: shared.clone(), logs, turn: Arc::default() };
     Ok(Opened { shared, commands, committer, flusher })
 }
 
@@ -199,7 +197,9 @@ async fn recall_spans(shared: &Shared, identities: &mut RecentIdentities) -> Res
     let snapshot = recent_files(shared, Table::Spans)?;
     let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(identity::COLUMNS)).await?;
     while let Some(batch) = batches.try_next().await? {
-        identities.recall(&batch)?;
+        identity::of_batch(&batch)?.for_each(|identity| {
+            identities.insert(identity);
+        });
     }
     Ok(())
 }
@@ -250,49 +250,31 @@ async fn recall_histograms(shared: &Shared) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Puts the WAL's rows into the head, a sealed generation for each segment.
-fn take_in(
-    shared: &Shared,
-    replayed: Vec<Replayed>,
-    identities: &mut RecentIdentities,
-) -> Result<(), StorageError> {
-    let mut unknown = HashSet::new();
-    for segment in replayed {
-        shared.quarantined_bytes.fetch_add(segment.quarantined_bytes, Ordering::Relaxed);
-        let mut generation = Generation::new(segment.segment);
-        generation.wal_bytes = segment.length;
-        for mut columns in segment.commits {
-            let mut index = shared.index.write();
-            for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Series) {
-                from_batch::<SeriesRow>(batch)?.iter().for_each(|row| {
-                    index.insert(row);
-                });
+/// Puts the WAL's rows into the head, a sealed generation for each segment, and the oldest into files before the head
+/// grows by more than one beyond its budget. Says what is known of them, and how much of the newest segment counts.
+async fn restore(
+    flusher: &Flusher,
+    segments: Vec<FoundSegment>,
+    mut identities: RecentIdentities,
+) -> Result<(RecentIdentities, Option<(u64, u64)>), StorageError> {
+    let (mut unknown, mut newest) = (HashSet::new(), None);
+    for segment in segments {
+        while flusher.shared.head_bytes.load(Ordering::Relaxed) > flusher.shared.config.head_bytes {
+            // If it cannot be, the rest is put into memory nevertheless, and writers are told 'later'.
+            if flusher.flush_oldest().await.is_err() {
+                break;
             }
-            columns.samples.retain_mut(|row| {
-                let Some(ordinal) = index.ordinal(row.series) else {
-                    unknown.insert(row.series);
-                    return false;
-                };
-                row.ordinal = ordinal;
-                index.recall(ordinal, row.time_ms);
-                true
-            });
-            for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Histograms) {
-                for row in from_batch::<HistogramRow>(batch)? {
-                    index.add_histogram_metric(&row.metric);
-                    index.recall_histogram(row.series, row.time_ms);
-                }
-            }
-            drop(index);
-            for (_, batch) in columns.tables.iter().filter(|(table, _)| *table == Table::Spans) {
-                identities.recall(batch)?;
-            }
-            generation.add(columns, &shared.index.read())?;
         }
-        shared.wal_bytes.fetch_add(segment.length, Ordering::Relaxed);
-        let mut state = shared.state.write();
-        state.sealed.push(Arc::new(generation));
-        shared.head_bytes.store(state.head_bytes(), Ordering::Relaxed);
+        let shared = flusher.shared.clone();
+        let restored = blocking(move || {
+            let mut restore = Restore { shared: &shared, identities, unknown };
+            let length = restore.segment(segment)?;
+            Ok((restore.identities, restore.unknown, length))
+        });
+        let of_segment;
+        (identities, unknown, of_segment) = restored.await?;
+        // Segments that a crash left without a header have nothing, and say nothing of the one before them.
+        newest = Some(of_segment).filter(|(_, length)| *length > 0).or(newest);
     }
     if !unknown.is_empty() {
         tracing::error!(
@@ -300,5 +282,5 @@ fn take_in(
             "samples of the WAL belong to series whose labels are lost, and were dropped"
         );
     }
-    Ok(())
+    Ok((identities, newest))
 }

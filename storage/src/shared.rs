@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::{
     read::{FooterCache, RecentSamples},
     series_index::{Ordinal, SeriesIndex},
     table_store::TableStore,
+    wal,
 };
 
 pub(crate) struct Shared {
@@ -114,6 +115,13 @@ impl State {
 }
 
 impl Shared {
+    /// Keeps a stretch of the WAL that cannot be read.
+    pub(crate) fn put_aside(&self, segment: u64, at: usize, bytes: &[u8]) -> Result<(), StorageError> {
+        let more = wal::quarantine(&*self.disk, segment, at, bytes)?;
+        self.quarantined_bytes.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Whether a sample is stored, as far as memory tells.
     pub(crate) fn has_sample(&self, ordinal: Ordinal, id: SeriesId, time_ms: i64) -> bool {
         let state = self.state.read();

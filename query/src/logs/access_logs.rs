@@ -202,10 +202,10 @@ pub(crate) async fn page(
     let newest = snapshot.files.iter().map(|file| file.max_time).max();
     let oldest = snapshot.files.iter().map(|file| file.min_time).min();
     let start = match oldest {
-        Some(oldest) if snapshot.head.is_empty() => range.start.max(oldest),
+        Some(oldest) if !snapshot.has_head() => range.start.max(oldest),
         _ => range.start,
     };
-    if snapshot.head.is_empty()
+    if !snapshot.has_head()
         && let Some(newest) = newest
     {
         end = end.min(newest.plus_nanos(1));

@@ -79,16 +79,16 @@ impl TableProvider for StorageTable {
             None => snapshot.schema.clone(),
         };
         let several = schema.fields().iter().any(|field| snapshot.is_made_of_several(field.name()));
-        if several || snapshot.makes_rows() {
-            return storage_plan(snapshot, schema, filters, range, limit);
-        }
+        let head = match snapshot.head_in_memory() {
+            Some(head) if !several && !snapshot.makes_rows() => head,
+            _ => return storage_plan(snapshot, schema, filters, range, limit),
+        };
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !snapshot.files.is_empty() {
             plans.push(files_plan(&snapshot, state, projection, filters, limit)?);
         }
-        if !snapshot.head.is_empty() {
-            let head = [snapshot.head.clone()];
-            plans.push(MemorySourceConfig::try_new_exec(&head, self.table.schema(), projection.cloned())?);
+        if !head.is_empty() {
+            plans.push(MemorySourceConfig::try_new_exec(&[head], self.table.schema(), projection.cloned())?);
         }
         match plans.len() {
             0 => Ok(Arc::new(EmptyExec::new(schema))),

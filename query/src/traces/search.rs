@@ -113,7 +113,7 @@ async fn find(storage: &Storage, query: &TraceQuery) -> Result<Vec<(TraceId, Uni
 
 /// The part of `range` in which the snapshot may have rows; `None` if it has none.
 fn extent(snapshot: &TableSnapshot, range: TimeRange) -> Option<TimeRange> {
-    if !snapshot.head.is_empty() {
+    if snapshot.has_head() {
         return Some(TimeRange::new(range.start.max(UnixNanos(0)), range.end));
     }
     let oldest = snapshot.files.iter().map(|file| file.min_time).min()?;

@@ -106,6 +106,26 @@ impl EdgeSums {
     }
 }
 
+/// The columns of the table `spans` that are needed.
+pub(crate) const SPAN_COLUMNS: [&str; 10] = [
+    "time",
+    "start_nanos_rem",
+    "duration_ns",
+    "service",
+    "kind",
+    "status",
+    "attributes",
+    "attribute_types",
+    "resource_attributes",
+    "resource_attribute_types",
+];
+
+/// The columns of the table `access_logs` that are needed.
+pub(crate) fn access_log_columns() -> Vec<&'static str> {
+    let numbers = AccessLogNumbers::COLUMNS.iter().map(|column| column.name);
+    ACCESS_LOG_KEY.into_iter().chain(numbers).collect()
+}
+
 /// The columns of which [`edge_of_access_log`] makes a key.
 const ACCESS_LOG_KEY: [&str; 25] = [
     "reporter",

@@ -93,13 +93,11 @@ impl TraceSums {
         summaries.sort_by_key(|summary| (summary.start, summary.trace_id));
         summaries
     }
-}
 
-/// A row for each trace that has spans in these batches of the table `spans`, by start.
-pub(crate) fn summarise(batches: &[RecordBatch]) -> Result<Vec<TraceSummary>, ArrowError> {
-    let mut traces = TraceSums::default();
-    batches.iter().try_for_each(|batch| traces.add(batch))?;
-    Ok(traces.take_before(UnixNanos::MAX))
+    /// A row for each trace, by start.
+    pub(crate) fn take_all(&mut self) -> Vec<TraceSummary> {
+        self.take_before(UnixNanos::MAX)
+    }
 }
 
 impl Trace {

@@ -169,7 +169,7 @@ impl DataDirectory {
             other => other,
         })?;
         report.wal_segments = replayed.len() as u64;
-        report.wal_frames = replayed.iter().map(|segment| segment.commits.len() as u64).sum();
+        report.wal_frames = replayed.iter().map(|segment| segment.frames).sum();
         report.problems.extend(problems);
         Ok(())
     }

@@ -1,14 +1,15 @@
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     ops::Range,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use bytes::Bytes;
 
-use super::{Disk, DiskFile, FileStat};
+use super::{Disk, DiskFile, FileStat, OpenFile};
 
 /// A directory of the local file system.
 #[derive(Debug)]
@@ -62,13 +63,11 @@ impl Disk for LocalDisk {
     }
 
     fn read(&self, path: &str, range: Range<u64>) -> io::Result<Bytes> {
-        let mut file = File::open(self.path(path))?;
-        let size = file.metadata()?.len();
-        let range = range.start.min(size)..range.end.min(size);
-        file.seek(SeekFrom::Start(range.start))?;
-        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
-        file.take(range.end - range.start).read_to_end(&mut bytes)?;
-        Ok(bytes.into())
+        OpenFile::read(&File::open(self.path(path))?, range)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn OpenFile>> {
+        Ok(Box::new(File::open(self.path(path))?))
     }
 
     fn stat(&self, path: &str) -> io::Result<FileStat> {
@@ -102,6 +101,25 @@ impl Disk for LocalDisk {
             }
         }
         Ok(found)
+    }
+}
+
+impl OpenFile for File {
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let size = self.metadata()?.len();
+        let range = range.start.min(size)..range.end.min(size);
+        let mut bytes = vec![0; range.end.saturating_sub(range.start) as usize];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.read_at(rest, range.start + filled as u64) {
+                Ok(0) => break,
+                Ok(more) => filled += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes.into())
     }
 }
 

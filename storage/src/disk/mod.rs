@@ -33,6 +33,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     /// `range` may reach past the end: what is there is returned.
     fn read(&self, path: &str, range: Range<u64>) -> io::Result<Bytes>;
 
+    /// The file to be read part by part, also after it was removed.
+    fn open(&self, path: &str) -> io::Result<Box<dyn OpenFile>>;
+
     fn stat(&self, path: &str) -> io::Result<FileStat>;
 
     /// Files under a directory, at any depth, in no order; none if it does not exist.
@@ -45,6 +48,19 @@ pub(crate) trait DiskFile: Send {
     /// Returns when the contents are durable. After an error nothing is known of what was appended since the last
     /// success, and the file must not be used again.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+pub(crate) trait OpenFile: Send + Sync {
+    /// `range` may reach past the end: what is there is returned.
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes>;
+}
+
+/// A file that is in memory.
+impl OpenFile for Bytes {
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let end = (range.end as usize).min(self.len());
+        Ok(self.slice((range.start as usize).min(end)..end))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

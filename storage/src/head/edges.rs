@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, error::ArrowError};
 use parking_lot::Mutex;
 use pharos_model::{Edge, TimeRange};
 
-use crate::{StorageError, derive::EdgeSums};
+use super::Chunk;
+use crate::{
+    StorageError,
+    derive::{EdgeSums, SPAN_COLUMNS, access_log_columns},
+};
 
 /// The edges of a generation's access logs and spans: summed up when somebody asks, each row once, and never on the
 /// way of rows that come in.
@@ -22,35 +26,46 @@ struct Summed {
 /// The rows of a generation at one moment.
 pub(crate) struct RowsOfEdges {
     pub(crate) sums: Arc<HeadEdges>,
-    pub(crate) spans: Vec<RecordBatch>,
-    pub(crate) access_logs: Vec<RecordBatch>,
+    pub(crate) spans: Vec<Chunk>,
+    pub(crate) access_logs: Vec<Chunk>,
 }
 
 impl RowsOfEdges {
-    pub(crate) fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, StorageError> {
+    /// `load` gives these columns at least of a chunk's rows, or `None` where they are lost.
+    pub(crate) fn edges(
+        &self,
+        range: TimeRange,
+        mut load: impl FnMut(&Chunk, &[&str]) -> Result<Option<RecordBatch>, StorageError>,
+    ) -> Result<Vec<Edge>, StorageError> {
         let mut summed = self.sums.0.lock();
         let Summed { sums, spans, access_logs } = &mut *summed;
-        for batch in after(&self.spans, spans) {
-            sums.add_spans(&batch)?;
-        }
-        for batch in after(&self.access_logs, access_logs) {
-            sums.add_access_logs(&batch)?;
-        }
+        let mut load_spans = |chunk: &Chunk| load(chunk, &SPAN_COLUMNS);
+        add_after(&self.spans, spans, &mut load_spans, |rows| sums.add_spans(rows))?;
+        let columns = access_log_columns();
+        let mut load_access_logs = |chunk: &Chunk| load(chunk, &columns);
+        add_after(&self.access_logs, access_logs, &mut load_access_logs, |rows| sums.add_access_logs(rows))?;
         Ok(sums.edges(range).collect())
     }
 }
 
-/// The rows from number `done` on, which becomes the number of all.
-fn after(batches: &[RecordBatch], done: &mut usize) -> Vec<RecordBatch> {
+/// Adds the rows from number `done` on, which becomes the number of all.
+fn add_after(
+    chunks: &[Chunk],
+    done: &mut usize,
+    load: &mut impl FnMut(&Chunk) -> Result<Option<RecordBatch>, StorageError>,
+    mut add: impl FnMut(&RecordBatch) -> Result<(), ArrowError>,
+) -> Result<(), StorageError> {
     let mut first = 0;
-    let mut rest = Vec::new();
-    for batch in batches {
-        let skipped = done.saturating_sub(first).min(batch.num_rows());
-        if skipped < batch.num_rows() {
-            rest.push(batch.slice(skipped, batch.num_rows() - skipped));
+    for chunk in chunks {
+        let rows = chunk.rows();
+        let skipped = done.saturating_sub(first).min(rows);
+        first += rows;
+        if skipped < rows {
+            if let Some(batch) = load(chunk)? {
+                add(&batch.slice(skipped, rows - skipped))?;
+            }
+            *done = first;
         }
-        first += batch.num_rows();
     }
-    *done = first.max(*done);
-    rest
+    Ok(())
 }

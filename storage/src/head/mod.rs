@@ -16,7 +16,7 @@ pub(crate) use chunk::{put_varint, take_varint, unzigzag, whole, zigzag};
 pub(crate) use edges::{HeadEdges, RowsOfEdges};
 pub(crate) use frozen::{FrozenSamples, put_in_order};
 pub(crate) use histograms::{HeadHistograms, weight as histogram_weight};
-pub(crate) use rows::HeadRows;
+pub(crate) use rows::{Chunk, HeadRows, extent_us};
 pub(crate) use samples::HeadSamples;
 
 use crate::{StorageError, Table, columns::from_batch, rows::HistogramRow};
@@ -65,18 +65,24 @@ impl Generation {
         Ok(())
     }
 
-    /// The batches of a base table that have rows in `range`, and perhaps others.
-    pub(crate) fn batches(&self, table: Table, range: TimeRange) -> Result<Vec<RecordBatch>, StorageError> {
+    /// Rows of a table that stay in the WAL.
+    pub(crate) fn push_resting(&mut self, table: Table, chunk: Chunk) {
+        self.rows[table.index()].push_resting(chunk);
+    }
+
+    /// The chunks of a base table that have rows in `range`, and perhaps others.
+    pub(crate) fn chunks(&self, table: Table, range: TimeRange) -> Result<Vec<Chunk>, StorageError> {
+        let in_memory = |batches: Vec<RecordBatch>| batches.into_iter().map(Chunk::new).collect();
         match table {
-            Table::Samples => self.samples.batches(range),
-            Table::Histograms => self.histograms.batches(range),
-            _ => Ok(self.rows[table.index()].batches(range).collect()),
+            Table::Samples => self.samples.batches(range).map(in_memory),
+            Table::Histograms => self.histograms.batches(range).map(in_memory),
+            _ => Ok(self.rows[table.index()].chunks(range).collect()),
         }
     }
 
     /// What the edges of this generation's rows are made of, but for those of its samples.
     pub(crate) fn rows_of_edges(&self) -> RowsOfEdges {
-        let all = |table: Table| self.rows[table.index()].batches(TimeRange::ALL).collect();
+        let all = |table: Table| self.rows[table.index()].chunks(TimeRange::ALL).collect();
         RowsOfEdges {
             sums: self.edges.clone(),
             spans: all(Table::Spans),

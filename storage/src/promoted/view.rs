@@ -13,7 +13,7 @@ use super::{
     restore::{Source, restore},
     values::Values,
 };
-use crate::{ScanValue, Table};
+use crate::{ScanValue, StorageError, Table, head::Chunk};
 
 /// Key of a file's metadata: the promoted columns of which some values are in the map, as a JSON list.
 pub(crate) const PARTIAL: &str = "pharos.partial";
@@ -146,6 +146,13 @@ impl View {
         }
         names.retain(|name| self.names.contains(name));
         names
+    }
+
+    /// What of a chunk of the head has to be read for these columns. May block.
+    pub(crate) fn load(&self, chunk: &Chunk, wanted: &[Wanted]) -> Result<RecordBatch, StorageError> {
+        let names = self.reads(wanted);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(chunk.load(Some(&names))?)
     }
 
     fn map_of(&self, column: &str) -> Option<AttributeMap> {

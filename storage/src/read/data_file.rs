@@ -68,13 +68,18 @@ impl FileSource {
         &self.file.path
     }
 
+    /// What went wrong while the file was read.
+    pub(crate) fn broken(&self, error: ParquetError) -> StorageError {
+        StorageError::of_file(&self.file.path, error)
+    }
+
     /// The footer with its page index, from the cache if it is there.
     pub(crate) async fn footer(&mut self, cache: &FooterCache) -> Result<ArrowReaderMetadata, StorageError> {
         let footer = match cache.get(&self.file.path) {
             Some(footer) => footer,
             None => {
                 let footer = self.get_metadata(None).await;
-                let footer = footer.map_err(|error| StorageError::of_file(&self.file.path, error))?;
+                let footer = footer.map_err(|error| self.broken(error))?;
                 cache.insert(self.file.path.clone(), footer.clone());
                 footer
             }

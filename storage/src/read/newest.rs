@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     DataFile, StorageError,
+    head::Chunk,
     promoted::{Questions, View, Wanted},
 };
 
@@ -33,7 +34,7 @@ const READ_ROWS: usize = 65_536;
 
 /// A part of the table that is read at once.
 enum Part {
-    Head(RecordBatch),
+    Head(Chunk),
     RowGroup(RowGroup),
 }
 
@@ -74,25 +75,30 @@ pub(super) async fn read(snapshot: &TableSnapshot, plan: &Plan) -> Result<Vec<Re
     let mut newest = Newest { limit, heap: BinaryHeap::new() };
     let mut parts: Vec<Part> = Vec::new();
     let head = View::of_head(plan.table);
-    let mut offer = |batch: &RecordBatch, newest: &mut Newest| -> Result<(), StorageError> {
-        let tested = head.show(batch, &plan.tested)?;
+    let mut offer = |chunk: Chunk, newest: &mut Newest| -> Result<(), StorageError> {
+        let tested = head.show(&head.load(&chunk, &plan.tested)?, &plan.tested)?;
         let times = times_ns(&tested);
         let rows = matching(&tested, &times, plan.range, &plan.equals)?;
         for row in rows.values().set_indices() {
             newest.offer((times.get(row).copied().unwrap_or_default(), parts.len(), row));
         }
-        parts.push(Part::Head(batch.clone()));
+        parts.push(Part::Head(chunk));
         Ok(())
     };
-    for batch in &snapshot.head {
-        offer(batch, &mut newest)?;
+    let mut chunks: Vec<&Chunk> = snapshot.head.iter().collect();
+    chunks.sort_by_key(|chunk| Reverse(chunk.last_us()));
+    for chunk in chunks {
+        if newest.is_beyond(chunk.last_us()) {
+            break;
+        }
+        offer(chunk.clone(), &mut newest)?;
     }
     if let Some(made) = &snapshot.made {
         for window in made.windows(plan.range).into_iter().rev() {
             if newest.is_beyond(window.end.micros()) {
                 break;
             }
-            offer(&made.batch(window).await?, &mut newest)?;
+            offer(Chunk::new(made.batch(window).await?), &mut newest)?;
         }
     }
     let mut files: Vec<&Arc<DataFile>> =
@@ -127,7 +133,7 @@ async fn row_groups(
     let questions = Arc::new(questions);
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer.clone());
     let mut groups = Vec::new();
-    for number in prune::row_groups(&mut builder, plan.range, &questions).await? {
+    for number in prune::row_groups(&mut source, &mut builder, plan.range, &questions).await? {
         let (_, last_us) = prune::times_us(&builder, number)?;
         groups.push(RowGroup {
             source: source.clone(),
@@ -232,9 +238,11 @@ async fn collect(plan: &Plan, parts: &[Part], newest: Newest) -> Result<Vec<Reco
         let Some(rows) = rows_of.get_mut(&number) else { continue };
         rows.sort_unstable();
         let read = match part {
-            Part::Head(batch) => {
+            Part::Head(chunk) => {
+                let head = View::of_head(plan.table);
                 let wanted: UInt32Array = rows.iter().map(|row| *row as u32).collect();
-                vec![View::of_head(plan.table).show(&take_record_batch(batch, &wanted)?, &plan.output)?]
+                let batch = take_record_batch(&head.load(chunk, &plan.output)?, &wanted)?;
+                vec![head.show(&batch, &plan.output)?]
             }
             Part::RowGroup(group) => {
                 let total = group.builder().metadata().row_group(group.number).num_rows().max(0) as usize;

@@ -1,5 +1,7 @@
 //! What of a file need not be read: row groups by their statistics and bloom filters, pages by the page index.
 
+use std::ops::Range;
+
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Scalar, TimestampMicrosecondArray},
     compute::kernels::cmp,
@@ -8,8 +10,9 @@ use arrow::{
 use parquet::{
     arrow::{
         arrow_reader::{RowSelection, RowSelector, statistics::StatisticsConverter},
-        async_reader::ParquetRecordBatchStreamBuilder,
+        async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder},
     },
+    bloom_filter::Sbbf,
     file::metadata::ParquetMetaData,
 };
 use pharos_model::TimeRange;
@@ -54,6 +57,7 @@ fn may_overlap(mins: &ArrayRef, maxes: &ArrayRef, bounds: &Bounds) -> Result<Vec
 
 /// The row groups that may hold matching rows, by statistics and then by bloom filters.
 pub(crate) async fn row_groups(
+    source: &mut FileSource,
     builder: &mut Builder,
     range: TimeRange,
     questions: &Questions,
@@ -69,41 +73,48 @@ pub(crate) async fn row_groups(
         let overlaps = may_overlap(&mins, &maxes, bounds)?;
         keep.iter_mut().zip(overlaps).for_each(|(keep, overlaps)| *keep &= overlaps);
     }
-    let mut groups = Vec::new();
-    for group in (0..keep.len()).filter(|group| keep.get(*group) == Some(&true)) {
-        if passes_blooms(builder, &metadata, group, questions).await? {
-            groups.push(group);
-        }
-    }
-    Ok(groups)
+    let groups = (0..keep.len()).filter(|group| keep.get(*group) == Some(&true)).collect();
+    past_blooms(source, &metadata, groups, questions).await
 }
 
-async fn passes_blooms(
-    builder: &mut Builder,
+/// Those of the row groups whose bloom filters may hold all that is asked for. The filters of one column are read at
+/// once.
+async fn past_blooms(
+    source: &mut FileSource,
     metadata: &ParquetMetaData,
-    group: usize,
+    mut groups: Vec<usize>,
     questions: &Questions,
-) -> Result<bool, StorageError> {
+) -> Result<Vec<usize>, StorageError> {
     for (name, value) in questions.equals.iter().chain(&questions.blooms) {
-        let columns = metadata.row_group(group).columns();
-        let Some(column) = columns.iter().position(|column| column.column_path().string() == *name) else {
-            continue;
+        let place = |group: usize| {
+            let columns = metadata.row_group(group).columns();
+            let column = columns.iter().find(|column| column.column_path().string() == *name)?;
+            let start = u64::try_from(column.bloom_filter_offset()?).ok()?;
+            Some(start..start + u64::try_from(column.bloom_filter_length()?).ok()?)
         };
-        if columns.get(column).is_none_or(|column| column.bloom_filter_offset().is_none()) {
+        let filtered: Vec<(usize, Range<u64>)> =
+            groups.iter().filter_map(|group| Some((*group, place(*group)?))).collect();
+        if filtered.is_empty() {
             continue;
         }
-        let Some(bloom) = builder.get_row_group_column_bloom_filter(group, column).await? else { continue };
-        let may_hold = match value {
-            ScanValue::Text(text) => bloom.check(text.as_str()),
-            ScanValue::Bytes(bytes) => bloom.check(bytes.as_slice()),
-            ScanValue::Int(number) => bloom.check(number),
-            ScanValue::Bool(_) => true,
-        };
-        if !may_hold {
-            return Ok(false);
+        let ranges = filtered.iter().map(|(_, range)| range.clone()).collect();
+        let blooms = source.get_byte_ranges(ranges).await.map_err(|error| source.broken(error))?;
+        let mut ruled_out = Vec::new();
+        for ((group, _), bytes) in filtered.iter().zip(blooms) {
+            let bloom = Sbbf::from_bytes(&bytes).map_err(|error| source.broken(error))?;
+            let may_hold = match value {
+                ScanValue::Text(text) => bloom.check(text.as_str()),
+                ScanValue::Bytes(bytes) => bloom.check(bytes.as_slice()),
+                ScanValue::Int(number) => bloom.check(number),
+                ScanValue::Bool(_) => true,
+            };
+            if !may_hold {
+                ruled_out.push(*group);
+            }
         }
+        groups.retain(|group| !ruled_out.contains(group));
     }
-    Ok(true)
+    Ok(groups)
 }
 
 /// The rows of one row group that the page index cannot rule out; all of them if the file has no page index.

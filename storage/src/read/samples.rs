@@ -265,10 +265,11 @@ impl OfFiles {
         let path = file.path.clone();
         let mut source = FileSource::new(shared.object_store.clone(), file);
         let footer = source.footer(&shared.footers).await?;
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer);
         let mut groups = Vec::new();
         let mut selectors: Vec<RowSelector> = Vec::new();
-        for group in prune::row_groups(&mut builder, self.range(), &Questions::default()).await? {
+        for group in prune::row_groups(&mut source, &mut builder, self.range(), &Questions::default()).await?
+        {
             let pages = prune::pages(&builder, group, self.range(), &Questions::default())?
                 .intersection(&series_pages(&builder, group, self)?);
             if pages.selects_any() {

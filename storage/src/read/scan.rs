@@ -15,6 +15,7 @@ use super::{
 use crate::{
     DataFile, StorageError, Table,
     flush::off_thread,
+    head::Chunk,
     promoted::{View, Wanted},
 };
 
@@ -143,21 +144,17 @@ impl TableSnapshot {
         let files: Vec<_> = self.files.iter().filter(|file| file.overlaps(scan.range)).cloned().collect();
         let (snapshot, of_files) = (self.clone(), plan.clone());
         let from_files = stream::iter(files)
-            .then(move |file| {
+            .map(move |file| {
                 let (snapshot, plan) = (snapshot.clone(), of_files.clone());
                 async move { file_stream(&snapshot, &plan, file).await }
             })
+            .buffered(FILES_AHEAD)
             .try_flatten();
-        let head = View::of_head(self.table);
         let windows = made.iter().flat_map(|made| made.windows(plan.range)).collect::<Vec<_>>();
         let made = stream::iter(windows.into_iter().zip(std::iter::repeat(made)))
-            .filter_map(|(window, made)| async move { Some(made?.batch(window).await) });
-        let from_head = stream::iter(self.head.clone()).map(Ok).chain(made).map(move |batch| {
-            let batch = batch?;
-            let tested = head.show(&batch, &plan.tested)?;
-            let rows = matching(&tested, &times_ns(&tested), plan.range, &plan.equals)?;
-            Ok(head.show(&filter_record_batch(&batch, &rows)?, &plan.output)?)
-        });
+            .filter_map(|(window, made)| async move { Some(made?.batch(window).await.map(Chunk::new)) });
+        let head: Vec<Chunk> = self.head.iter().filter(|chunk| chunk.overlaps(scan.range)).cloned().collect();
+        let from_head = stream::iter(head).map(Ok).chain(made).map(move |chunk| rows_of_head(&plan, &chunk?));
         let rows = from_files.chain(from_head).try_filter(|batch| std::future::ready(batch.num_rows() > 0));
         Ok(ahead(match scan.limit {
             Some(limit) => first_rows(rows.boxed(), limit).boxed(),
@@ -165,6 +162,21 @@ impl TableSnapshot {
         }))
     }
 }
+
+/// The rows of a chunk of the head that the scan asks for. What they are tested by is read first.
+fn rows_of_head(plan: &Plan, chunk: &Chunk) -> Result<RecordBatch, StorageError> {
+    let head = View::of_head(plan.table);
+    let tested = head.show(&head.load(chunk, &plan.tested)?, &plan.tested)?;
+    let rows = matching(&tested, &times_ns(&tested), plan.range, &plan.equals)?;
+    if rows.true_count() == 0 {
+        return Ok(RecordBatch::new_empty(tested.schema()));
+    }
+    let batch = head.load(chunk, &plan.output)?;
+    Ok(head.show(&filter_record_batch(&batch, &rows)?, &plan.output)?)
+}
+
+/// Files whose footers and filters are asked at one time.
+const FILES_AHEAD: usize = 8;
 
 /// Batches that are decoded before anyone asks for them.
 const READ_AHEAD: usize = 2;
@@ -205,8 +217,11 @@ async fn file_stream(
     let footer = source.footer(&snapshot.footers).await?;
     let view = View::of_file(plan.table, &footer);
     let Some(questions) = view.questions(&plan.equals) else { return Ok(stream::empty().boxed()) };
-    let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, footer);
-    let groups = prune::row_groups(&mut builder, plan.range, &questions).await?;
+    let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer);
+    let groups = prune::row_groups(&mut source, &mut builder, plan.range, &questions).await?;
+    if groups.is_empty() {
+        return Ok(stream::empty().boxed());
+    }
     let mut selectors = Vec::new();
     for group in &groups {
         let pages: Vec<_> = prune::pages(&builder, *group, plan.range, &questions)?.into();

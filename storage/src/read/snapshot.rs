@@ -8,8 +8,8 @@ use super::{DataFile, FooterCache, MetricEdges};
 use crate::{
     StorageError, Table,
     columns::{Row, to_batch},
-    derive::summarise,
-    head::{Generation, RowsOfEdges},
+    derive::TraceSums,
+    head::{Chunk, Generation, RowsOfEdges},
     promoted::{self, Promoted},
     shared::{Shared, State, TableFiles},
 };
@@ -25,7 +25,7 @@ pub struct TableSnapshot {
     /// By the time of their first row.
     pub files: Vec<Arc<DataFile>>,
     /// Rows that are in no file yet, with the table's own columns.
-    pub head: Vec<RecordBatch>,
+    pub(crate) head: Vec<Chunk>,
     /// Rows that never are: they are made of those of other tables as they are then, when they are read.
     pub(crate) made: Option<MetricEdges>,
     /// Where the files' paths lead.
@@ -50,7 +50,7 @@ impl TableSnapshot {
             _ => range,
         };
         let snapshot = TableSnapshot::of_files(shared, &files, table, reach);
-        Ok(TableSnapshot { head: head.batches(range)?, ..snapshot })
+        Ok(TableSnapshot { head: head.chunks(range)?, ..snapshot })
     }
 
     /// Without the head.
@@ -90,16 +90,27 @@ impl TableSnapshot {
     /// Rows of files, by their log, and of the head.
     pub fn rows(&self) -> u64 {
         self.files.iter().map(|file| file.rows).sum::<u64>()
-            + self.head.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
+            + self.head.iter().map(|chunk| chunk.rows() as u64).sum::<u64>()
+    }
+
+    /// Whether there are rows that no file holds yet.
+    pub fn has_head(&self) -> bool {
+        !self.head.is_empty()
+    }
+
+    /// The rows that no file holds yet; `None` if some of them are not in memory, so that all have to be read through
+    /// [`TableSnapshot::read`].
+    pub fn head_in_memory(&self) -> Option<Vec<RecordBatch>> {
+        self.head.iter().map(|chunk| chunk.in_memory().cloned()).collect()
     }
 }
 
 /// What the head has of a table at one moment: taken under the lock, turned into rows after it, so that nobody who
 /// writes waits for it.
 enum Unflushed {
-    Rows(Vec<RecordBatch>),
+    Rows(Vec<Chunk>),
     /// Of which summaries are to be made.
-    Spans(Vec<RecordBatch>),
+    Spans(Vec<Chunk>),
     /// Of whose rows edges are to be made.
     Edges(Vec<RowsOfEdges>),
 }
@@ -107,32 +118,40 @@ enum Unflushed {
 impl Unflushed {
     fn take(state: &State, table: Table, range: TimeRange) -> Result<Unflushed, StorageError> {
         let generations = || state.unflushed(table);
-        let batches = |table| {
-            let all = generations().map(|generation| generation.batches(table, range));
+        let chunks = |table| {
+            let all = generations().map(|generation| generation.chunks(table, range));
             Ok::<_, StorageError>(all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         };
         Ok(match table {
             Table::Edges => Unflushed::Edges(generations().map(Generation::rows_of_edges).collect()),
-            Table::TraceSummaries => Unflushed::Spans(batches(Table::Spans)?),
-            _ => Unflushed::Rows(batches(table)?),
+            Table::TraceSummaries => Unflushed::Spans(chunks(Table::Spans)?),
+            _ => Unflushed::Rows(chunks(table)?),
         })
     }
 
-    fn batches(self, range: TimeRange) -> Result<Vec<RecordBatch>, StorageError> {
+    fn chunks(self, range: TimeRange) -> Result<Vec<Chunk>, StorageError> {
         match self {
-            Unflushed::Rows(batches) => Ok(batches),
-            Unflushed::Spans(batches) => one_batch(&summarise(&batches)?),
+            Unflushed::Rows(chunks) => Ok(chunks),
+            Unflushed::Spans(chunks) => {
+                let columns: Vec<&str> = TraceSums::columns().collect();
+                let mut traces = TraceSums::default();
+                for chunk in chunks {
+                    traces.add(&chunk.load(Some(&columns))?)?;
+                }
+                one_chunk(&traces.take_all())
+            }
             Unflushed::Edges(generations) => {
                 let mut edges = Vec::new();
                 for rows in generations {
-                    edges.extend(rows.edges(range)?);
+                    let load = |chunk: &Chunk, columns: &[&str]| Ok(Some(chunk.load(Some(columns))?));
+                    edges.extend(rows.edges(range, load)?);
                 }
-                one_batch(&edges)
+                one_chunk(&edges)
             }
         }
     }
 }
 
-fn one_batch<R: Row>(rows: &[R]) -> Result<Vec<RecordBatch>, StorageError> {
-    Ok(if rows.is_empty() { Vec::new() } else { vec![to_batch(rows)?] })
+fn one_chunk<R: Row>(rows: &[R]) -> Result<Vec<Chunk>, StorageError> {
+    Ok(if rows.is_empty() { Vec::new() } else { vec![Chunk::new(to_batch(rows)?)] })
 }

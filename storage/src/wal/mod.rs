@@ -7,13 +7,15 @@
 mod frame;
 mod payload;
 mod replay;
+mod resting;
 mod samples;
 mod segment;
 
 #[cfg(test)]
 pub(crate) use frame::{Header, decode_frame};
-pub(crate) use payload::{Schemas, encode};
-pub(crate) use replay::{Replayed, look, replay};
+pub(crate) use payload::{Part, Schemas, encode};
+pub(crate) use replay::{FoundSegment, find, look, quarantine};
+pub(crate) use resting::{RestingRows, RestingSegment, Unreadable};
 pub(crate) use segment::{Segment, segment_path};
 
 /// Where segments live.

@@ -5,13 +5,13 @@ use pharos_model::TimeRange;
 
 use super::*;
 use crate::{
-    AppendError, Batch, Durability, Scan, Storage, StorageConfig, Table,
+    AppendError, Batch, Durability, Scan, ScanValue, Storage, StorageConfig, Table,
     disk::{CrashDisk, Disk, Fault, Moment, Unsynced},
     open::Places,
     spans_of,
     table_log::DeltaLogs,
     table_store::TableStore,
-    test_rows::{START, span},
+    test_rows::{START, access_log, span},
 };
 
 fn config(dir: &Path) -> StorageConfig {
@@ -186,11 +186,11 @@ fn damaged_bytes_never_make_rows_and_never_panic() {
     let spans = crate::columns::to_batch(&(0..3).map(span).collect::<Vec<_>>()).unwrap();
     let columns =
         crate::commit::Columns { tables: vec![(Table::Spans, spans.clone())], ..Default::default() };
-    let payload = encode(&columns).unwrap();
+    let payload = bytes::Bytes::from(encode(&columns).unwrap());
     let schemas = Schemas::decode(&Schemas::current().encode().unwrap()).unwrap();
     assert_eq!(schemas.columns(&payload).unwrap().tables, [(Table::Spans, spans)]);
     for end in (0..payload.len()).step_by(97) {
-        let read = schemas.columns(&payload[..end]);
+        let read = schemas.columns(&payload.slice(..end));
         assert!(read.is_err() || read.is_ok_and(|columns| columns.is_empty()), "cut at {end}");
     }
     let frame = frame::encode_frame(7, &payload);
@@ -231,4 +231,87 @@ async fn crashes_while_segments_are_made_after_a_torn_one_put_nothing_aside() {
     let storage = Storage::open(config(dir.path())).await.unwrap();
     assert_eq!(storage.snapshot(Table::Spans, TimeRange::ALL).unwrap().rows(), 20);
     assert_eq!(storage.stats().quarantined_bytes, 0);
+}
+
+/// What queries of all kinds say.
+async fn answers(storage: &Storage) -> Vec<String> {
+    let read = async |table: Table, scan: Scan| {
+        let batches = storage.snapshot(table, scan.range).unwrap().read(&scan).await.unwrap();
+        batches.try_collect::<Vec<_>>().await.unwrap()
+    };
+    let spans = async |scan: Scan| -> Vec<String> {
+        let batches = read(Table::Spans, scan).await;
+        batches.iter().flat_map(|batch| spans_of(batch).unwrap()).map(|span| format!("{span:?}")).collect()
+    };
+    let all = Scan::new(TimeRange::ALL);
+    let sorted = |mut rows: Vec<String>| {
+        rows.sort();
+        rows
+    };
+    let part = TimeRange::new(START.plus_nanos(1_000_000_000), START.plus_nanos(2_000_000_000));
+    let of_trace = ScanValue::Bytes(span(4_321).trace_id.0.to_vec());
+    let summaries = read(Table::TraceSummaries, all.clone()).await;
+    let summaries = summaries.iter().flat_map(|batch| crate::trace_summaries_of(batch).unwrap());
+    let logs = read(Table::AccessLogs, all.clone()).await;
+    let logs = logs.iter().flat_map(|batch| crate::access_logs_of(batch).unwrap());
+    let edges = storage.edges(TimeRange::ALL).await.unwrap();
+    [
+        sorted(spans(all.clone()).await),
+        sorted(spans(Scan::new(part)).await),
+        spans(all.clone().newest_first().limit(20)).await,
+        spans(all.clone().equal("attributes.component", ScanValue::Text("proxy".into())).limit(7)).await,
+        sorted(spans(all.clone().equal("trace_id", of_trace)).await),
+        vec![
+            read(Table::Spans, all.columns(Vec::<String>::new()))
+                .await
+                .iter()
+                .map(|b| b.num_rows())
+                .sum::<usize>()
+                .to_string(),
+        ],
+        sorted(summaries.map(|row| format!("{row:?}")).collect()),
+        sorted(logs.map(|row| format!("{row:?}")).collect()),
+        sorted(
+            edges.iter().map(|edge| format!("{:?} {:?} {:?}", edge.bucket, edge.key, edge.measure)).collect(),
+        ),
+    ]
+    .map(|rows| rows.join("\n"))
+    .into()
+}
+
+#[tokio::test]
+async fn a_start_leaves_large_commits_in_the_wal_and_queries_notice_nothing() {
+    let config = StorageConfig { head_bytes: 1 << 30, flush_bytes: 1 << 30, ..config(Path::new("")) };
+    let disk = CrashDisk::new();
+    let open = async |flushing| {
+        let own: Arc<dyn Disk> = Arc::new(disk.clone());
+        let places =
+            Places { tables: TableStore::on_disk(own.clone()), disk: own, logs: Arc::new(DeltaLogs) };
+        Storage::open_without_compactor(config.clone(), places, flushing).await.unwrap()
+    };
+    let storage = open(false).await;
+    let spans = |part: u64| Batch::Spans((part * 4_000..part * 4_000 + 4_000).map(span).collect());
+    for part in 0..2 {
+        storage.append(spans(part)).await.unwrap();
+        let logs = (part * 4_000..part * 4_000 + 4_000).map(access_log).collect();
+        storage.append(Batch::AccessLogs(logs)).await.unwrap();
+        storage.append(batch(1_000 + part)).await.unwrap();
+    }
+    let (before, in_memory) = (answers(&storage).await, storage.stats().head_bytes);
+    drop(storage);
+
+    let storage = open(false).await;
+    assert!(storage.stats().head_bytes * 20 < in_memory, "{} bytes", storage.stats().head_bytes);
+    let snapshot = storage.snapshot(Table::Spans, TimeRange::ALL).unwrap();
+    assert!(snapshot.head_in_memory().is_none());
+    assert_eq!(answers(&storage).await, before);
+    assert_eq!(storage.append(spans(1)).await.unwrap().duplicates, 4_000);
+    drop(storage);
+
+    // Written to files, and gone from the WAL, under a reader.
+    let storage = open(true).await;
+    assert_eq!(answers(&storage).await, before);
+    let rows: Vec<_> = snapshot.read(&Scan::new(TimeRange::ALL)).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 8_020);
+    assert_eq!(disk.list(WAL_DIRECTORY).unwrap().len(), 1);
 }

@@ -1,8 +1,8 @@
 //! What the storage costs: rows a second, bytes a row, milliseconds a query, on generated data shaped like a mesh's.
 //!
 //!     make bench-storage                                  # everything, small: about a minute
-//!     make bench-storage ARGS="--spans 10M --wal 1G"      # the sizes of the goals
-//!     make bench-storage ARGS="ingest bytes --rows 2M"    # two of the parts
+//!     make bench-storage ARGS="rows samples --rows 2M"    # two of the parts
+//!     make bench-storage ARGS="--spans 10M --compact 10M --wal 1G --dir /tmp/bench-storage"   # the sizes of the goals
 //!
 //! Prints one table. "Per core" is rows by seconds of CPU of the whole process from the decoded batch to the answer,
 //! which is given after fdatasync; files are written afterwards, and that is a line of its own.
@@ -10,8 +10,11 @@
 #![allow(clippy::print_stdout)]
 
 mod measure;
+mod merge;
 mod mesh;
 mod parts;
+mod reopen;
+mod search;
 
 use std::path::PathBuf;
 
@@ -50,15 +53,21 @@ struct Options {
     /// WAL that a kill leaves, in bytes.
     #[arg(long, default_value = "64M", value_parser = count)]
     wal: usize,
-    /// Files to merge, in bytes.
-    #[arg(long, default_value = "100M", value_parser = count)]
+    /// Spans whose files are merged; the same number as for `search` saves making them twice.
+    #[arg(long, default_value = "1M", value_parser = count)]
     compact: usize,
-    /// Where data directories are made; those of `search` and `compact` stay there for the next run.
+    /// Where data directories are made; files of `search` and `compact` stay there for the next run.
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Fills the WAL of this directory and waits to be killed.
     #[arg(long, hide = true)]
     fill: Option<PathBuf>,
+    /// What it is filled with.
+    #[arg(long, hide = true, default_value = "rows")]
+    kind: reopen::Kind,
+    /// Merges the files of this directory.
+    #[arg(long, hide = true)]
+    merge: Option<PathBuf>,
     /// `cargo bench` says it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -79,7 +88,10 @@ fn count(text: &str) -> Result<usize, String> {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(dir) = &options.fill {
-        return parts::fill_wal(dir, options.wal as u64).await;
+        return reopen::fill_wal(dir, options.wal as u64, options.kind).await;
+    }
+    if let Some(dir) = &options.merge {
+        return merge::merge_here(dir).await;
     }
     let own = tempfile::tempdir()?;
     let dir = options.dir.clone().unwrap_or_else(|| own.path().to_path_buf());
@@ -91,14 +103,16 @@ async fn main() -> anyhow::Result<()> {
     if runs(Part::Samples) {
         parts::samples(&dir, options.samples).await?;
     }
-    if runs(Part::Search) {
-        parts::search(&dir, options.spans).await?;
-    }
     if runs(Part::Reopen) {
-        parts::reopen(&dir, options.wal).await?;
+        for kind in [reopen::Kind::Rows, reopen::Kind::Samples] {
+            reopen::reopen(&dir, options.wal, kind).await?;
+        }
     }
     if runs(Part::Compact) {
-        parts::compact(&dir, options.compact as u64).await?;
+        merge::compact(&dir, options.compact).await?;
+    }
+    if runs(Part::Search) {
+        search::search(&dir, options.spans).await?;
     }
     Ok(())
 }

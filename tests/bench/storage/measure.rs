@@ -65,6 +65,11 @@ fn status_mb(field: &str) -> f64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1_024.0
 }
 
+/// The memory that the process has now.
+pub(crate) fn resident_mb() -> f64 {
+    status_mb("VmRSS")
+}
+
 /// The most memory that the process had since [`forget_peak`].
 pub(crate) fn peak_mb() -> f64 {
     status_mb("VmHWM")

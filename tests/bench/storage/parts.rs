@@ -1,31 +1,22 @@
-//! The parts of the table.
+//! Rows and samples: how fast they come in, how large they are.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
-use pharos_model::{Span, TimeRange, TraceId};
-use pharos_storage::{Batch, Scan, ScanValue, Storage, StorageConfig, Table};
+use pharos_storage::{Batch, Storage, StorageConfig, Table};
 
 use crate::{
-    measure::{
-        Spent, Stopwatch, bytes_per_row, forget_peak, line, make_cold, median, peak_mb, send, time_scan,
-    },
-    mesh::{Mesh, Values, scrape, tag_name},
+    measure::{Spent, Stopwatch, bytes_per_row, line, send},
+    mesh::{Mesh, Values, scrape},
 };
 
 /// Rows of one request of a client.
-const BATCH: usize = 2_000;
+pub(crate) const BATCH: usize = 2_000;
 /// Rows between two flushes.
-const CHUNK: usize = 100_000;
-const NEVER: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const CHUNK: usize = 100_000;
+pub(crate) const NEVER: Duration = Duration::from_secs(24 * 3_600);
 
 /// Nothing is flushed, merged or dropped unless the benchmark says so.
-fn quiet(dir: &Path) -> StorageConfig {
+pub(crate) fn quiet(dir: &Path) -> StorageConfig {
     StorageConfig {
         head_bytes: 16 << 30,
         flush_bytes: 16 << 30,
@@ -52,7 +43,7 @@ fn report(what: &str, rows: usize, ingest: Spent, flush: Spent, goal: &str) {
     line(&format!("{what}: head to files, per core"), rate(rows, flush.cpu), "rows/s", "");
 }
 
-async fn timed<T, E>(what: impl Future<Output = Result<T, E>>, spent: &mut Spent) -> Result<T, E> {
+pub(crate) async fn timed<T, E>(what: impl Future<Output = Result<T, E>>, spent: &mut Spent) -> Result<T, E> {
     let watch = Stopwatch::start();
     let done = what.await;
     *spent += watch.stop();
@@ -123,7 +114,7 @@ pub(crate) async fn samples(dir: &Path, samples: usize) -> anyhow::Result<()> {
 }
 
 /// As a remote writer sends them: a few thousand series a request.
-fn scrapes(values: Values, round: &mut i64, rounds: i64) -> Vec<Batch> {
+pub(crate) fn scrapes(values: Values, round: &mut i64, rounds: i64) -> Vec<Batch> {
     let mut batches = Vec::new();
     for at in *round..*round + rounds {
         let series = scrape(values, SERIES, at);
@@ -134,182 +125,11 @@ fn scrapes(values: Values, round: &mut i64, rounds: i64) -> Vec<Batch> {
 }
 
 /// The data directory of that name, empty.
-fn fresh(dir: &Path, name: &str) -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn fresh(dir: &Path, name: &str) -> anyhow::Result<std::path::PathBuf> {
     let dir = dir.join(name);
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
     fs::create_dir_all(&dir)?;
     Ok(dir)
-}
-
-/// A directory with so many spans as a server that has run for a while leaves it: flushed as they came, merged by
-/// size. Made once.
-async fn filled(dir: &Path, spans: usize) -> anyhow::Result<std::path::PathBuf> {
-    let dir = dir.join(format!("spans-{spans}"));
-    let done = dir.join("filled");
-    if done.exists() {
-        return Ok(dir);
-    }
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir)?;
-    let config = StorageConfig { compact_files: 8, ..quiet(&dir) };
-    let storage = Storage::open(config).await?;
-    let mut mesh = Mesh::new();
-    let mut sent = 0;
-    while sent < spans {
-        let batches: Vec<Batch> =
-            (0..CHUNK.min(spans - sent).div_ceil(BATCH)).map(|_| Batch::Spans(mesh.spans(BATCH))).collect();
-        sent += batches.iter().map(Batch::len).sum::<usize>();
-        send(&storage, batches).await?;
-        storage.flush().await?;
-        storage.compact().await?;
-    }
-    storage.compact().await?;
-    storage.close().await?;
-    fs::write(done, "")?;
-    Ok(dir)
-}
-
-pub(crate) async fn search(dir: &Path, spans: usize) -> anyhow::Result<()> {
-    const QUERIES: usize = 20;
-    let dir = filled(dir, spans).await?;
-    // Traces all over the time, by making the same rows again.
-    let mut mesh = Mesh::new();
-    let mut traces: Vec<TraceId> = Vec::new();
-    let every = (spans / BATCH / QUERIES).max(1);
-    for batch in 0..spans / BATCH {
-        let spans: Vec<Span> = mesh.spans(BATCH);
-        if batch % every == 0 {
-            traces.extend(spans.first().map(|span| span.trace_id));
-        }
-    }
-    let of_trace =
-        |id: &TraceId| Scan::new(TimeRange::ALL).equal("trace_id", ScanValue::Bytes(id.0.to_vec()));
-    let storage = Storage::open(quiet(&dir)).await?;
-    let (mut first, mut times) = (None, Vec::new());
-    for id in traces.iter().take(QUERIES) {
-        make_cold(&dir)?;
-        let (found, ms) = time_scan(&storage, Table::Spans, &of_trace(id)).await?;
-        anyhow::ensure!(found == 10, "a trace has {found} spans");
-        first.get_or_insert(ms);
-        times.push(ms);
-    }
-    let million = spans as f64 / 1e6;
-    line(&format!("trace by id, {million:.1} M spans, cold files"), median(times), "ms", "20");
-    line("trace by id, the first after the start", first.unwrap_or(f64::NAN), "ms", "");
-
-    let searches = [
-        ("a tag in most spans, rare value", "http.status_code", "404"),
-        ("a tag in most spans, one value in a million", "guid:x-request-id", "none"),
-        ("a tag in few spans", &*tag_name(21), "v-1"),
-        ("a tag that nobody sent", "app.none", "1"),
-    ];
-    for (what, key, value) in searches {
-        let scan = Scan::new(TimeRange::ALL)
-            .equal(format!("attributes.{key}"), ScanValue::Text(value.to_string()))
-            .newest_first()
-            .limit(20);
-        let mut times = Vec::new();
-        let mut found = 0;
-        for _ in 0..5 {
-            match time_scan(&storage, Table::Spans, &scan).await {
-                Ok((rows, ms)) => {
-                    found = rows;
-                    times.push(ms);
-                }
-                Err(error) => println!("{what}: {error}"),
-            }
-        }
-        line(&format!("newest 20 by {what} ({found})"), median(times), "ms", "100");
-    }
-    storage.close().await?;
-    Ok(())
-}
-
-pub(crate) async fn reopen(dir: &Path, wal: usize) -> anyhow::Result<()> {
-    let dir = fresh(dir, "wal")?;
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["--wal", &wal.to_string(), "--fill"])
-        .arg(&dir)
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut said = String::new();
-    if let Some(out) = child.stdout.take() {
-        BufReader::new(out).read_line(&mut said)?;
-    }
-    child.kill()?;
-    child.wait()?;
-    let rows: u64 = said.trim().parse()?;
-    make_cold(&dir)?;
-    forget_peak();
-    let start = Instant::now();
-    let storage = Storage::open(quiet(&dir)).await?;
-    let took = start.elapsed().as_secs_f64();
-    let stats = storage.stats();
-    let stored: u64 = stats
-        .tables
-        .iter()
-        .filter(|table| matches!(table.table, Table::Spans | Table::AccessLogs))
-        .map(|t| t.rows)
-        .sum();
-    anyhow::ensure!(stored >= rows, "{stored} rows of {rows} are there");
-    let mega = stats.wal_bytes as f64 / 1e6;
-    line(&format!("reopen after kill -9, {mega:.0} MB of WAL, {rows} rows"), took, "s", "5");
-    line("memory after it", peak_mb(), "MB", "");
-    storage.close().await?;
-    Ok(())
-}
-
-/// Half access logs, half spans, until the WAL has its size; then waits for the end.
-pub(crate) async fn fill_wal(dir: &Path, bytes: u64) -> anyhow::Result<()> {
-    let storage = Storage::open(quiet(dir)).await?;
-    let mut mesh = Mesh::new();
-    let mut rows = 0;
-    while storage.stats().wal_bytes < bytes {
-        let batches: Vec<Batch> = (0..20)
-            .map(|n| {
-                if n % 2 == 0 {
-                    Batch::Spans(mesh.spans(BATCH))
-                } else {
-                    Batch::AccessLogs(mesh.access_logs(BATCH))
-                }
-            })
-            .collect();
-        rows += batches.iter().map(Batch::len).sum::<usize>();
-        send(&storage, batches).await?;
-    }
-    println!("{rows}");
-    loop {
-        tokio::time::sleep(NEVER).await;
-    }
-}
-
-pub(crate) async fn compact(dir: &Path, bytes: u64) -> anyhow::Result<()> {
-    let dir = dir.join(format!("compact-{bytes}"));
-    // Merged files are of no use to the next run.
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir)?;
-    let storage = Storage::open(quiet(&dir)).await?;
-    let mut mesh = Mesh::new();
-    let size =
-        |storage: &Storage| -> u64 { storage.stats().tables.iter().map(|table| table.file_bytes).sum() };
-    while size(&storage) < bytes {
-        let spans: Vec<Batch> = (0..CHUNK / BATCH).map(|_| Batch::Spans(mesh.spans(BATCH))).collect();
-        send(&storage, spans).await?;
-        storage.flush().await?;
-    }
-    storage.close().await?;
-    drop(storage);
-    let storage = Storage::open(StorageConfig { compact_bytes: 1 << 30, ..merging(&dir) }).await?;
-    let before = storage.stats();
-    let files: u64 = before.tables.iter().map(|table| table.files).sum();
-    let mega = size(&storage) as f64 / 1e6;
-    forget_peak();
-    let mut spent = Spent::default();
-    timed(storage.compact(), &mut spent).await?;
-    line(&format!("memory while merging {mega:.0} MB in {files} files"), peak_mb(), "MB", "500");
-    line("merging", mega / spent.wall.as_secs_f64(), "MB/s", "");
-    storage.close().await?;
-    Ok(())
 }
