@@ -184,7 +184,9 @@ impl CheckedFiles {
             GetRange::Suffix(length) => GetRange::Suffix(length.saturating_add(block)),
         };
         let found = self.objects.get_opts(location, options.with_range(Some(wide))).await?;
-        let (meta, got, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+        let (got, attributes) = (found.range.clone(), found.attributes.clone());
+        // A store within a bucket's prefix tells the path with it.
+        let meta = ObjectMeta { location: location.clone(), ..found.meta.clone() };
         let bytes = found.bytes().await?;
         let asked = range.as_range(meta.size).unwrap_or_else(|_| got.clone());
         let end = if got.end == meta.size { bytes.clone() } else { Bytes::new() };
@@ -259,6 +261,7 @@ impl ObjectStore for CheckedFiles {
             Some(known) => known,
             None => {
                 let meta = self.objects.head(location).await?;
+                let meta = ObjectMeta { location: location.clone(), ..meta };
                 self.know(meta, checksum, Bytes::new()).await?
             }
         };

@@ -95,6 +95,25 @@ async fn a_flipped_bit_anywhere_is_found_by_the_reads_that_need_it() {
 }
 
 #[tokio::test]
+async fn a_file_within_a_prefix_of_a_bucket_is_read_by_its_own_path() {
+    let bytes = file(2 * BLOCK, 100);
+    for first in ["a range", "ranges"] {
+        let objects = object_store::prefix::PrefixStore::new(InMemory::new(), "mesh");
+        let path = Path::from("spans/date=2026-11-21/f-00000007.parquet");
+        objects.put(&path, bytes.clone().into()).await.unwrap();
+        let files = CheckedFiles::new(Arc::new(objects));
+        let end = bytes.len() as u64 - 8..bytes.len() as u64;
+        if first == "a range" {
+            assert_eq!(files.get_range(&path, end.clone()).await.unwrap(), bytes[bytes.len() - 8..]);
+        }
+        for _ in 0..2 {
+            let got = files.get_ranges(&path, &[0..5, end.clone()]).await.unwrap();
+            assert_eq!(got, [&bytes[..5], &bytes[bytes.len() - 8..]], "{first}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_without_sums_is_read_whole_once() {
     let mut bytes = vec![1; 100_000];
     bytes.extend(50u32.to_le_bytes());
