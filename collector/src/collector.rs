@@ -89,6 +89,11 @@ impl Collector {
         scrape::run(self.scrape.subscribe(), self.intake.clone(), self.statuses.clone(), shutdown).await;
     }
 
+    /// What is scraped, as it was configured.
+    pub fn scrape_config(&self) -> ScrapeConfig {
+        self.scrape.borrow().clone()
+    }
+
     /// The targets that are scraped now.
     pub fn targets(&self) -> Vec<TargetStatus> {
         self.statuses.active()

@@ -33,5 +33,8 @@ pub use body::Limits;
 pub use collector::{Collector, CollectorConfig};
 pub use counters::{Protocol, Received};
 pub use envoy::{ParseLineError, parse_line};
-pub use scrape::{DroppedTargets, LastScrape, ScrapeConfig, ScrapeConfigError, TargetStatus};
+pub use scrape::{
+    AlertingConfig, AlertingConfigError, Alertmanager, Alertmanagers, DroppedTargets, LastScrape,
+    RelabelStep, ScrapeConfig, ScrapeConfigError, TargetStatus,
+};
 pub use tsdb::{ImportError, ImportProgress, Imported, TsdbError, TsdbImport};

@@ -1,6 +1,9 @@
 //! The HTTP APIs, one router a port.
 
-use axum::{Router, http::header};
+use axum::{
+    Router,
+    http::{Method, header},
+};
 use tower_http::{
     CompressionLevel,
     compression::{
@@ -41,10 +44,10 @@ fn with_layers(router: Router) -> Router {
     let compressible = DefaultPredicate::new().and(NotForContentType::new("text/event-stream"));
     // Answers are large and read once: what a higher level saves on the wire it costs several times in waiting.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible);
-    router.layer(compression).layer(CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers([
-        header::ACCEPT,
-        header::AUTHORIZATION,
-        header::CONTENT_TYPE,
-        header::ORIGIN,
-    ]))
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN])
+        .expose_headers([header::DATE]);
+    router.layer(compression).layer(cors)
 }

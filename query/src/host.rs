@@ -1,9 +1,9 @@
 //! What only the whole process knows, lent to the query APIs by the server.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use pharos_model::{Labels, UnixNanos};
+use pharos_model::{Labels, MetricMetadata, UnixNanos};
 use serde::Serialize;
 
 /// The process around the engine. Everything has a default, so that an engine can do without one.
@@ -16,6 +16,21 @@ pub trait Host: Send + Sync {
     /// For `/api/v1/targets` and what belongs to it.
     fn scrape_targets(&self) -> ScrapeTargets {
         ScrapeTargets::default()
+    }
+
+    /// What scraped targets say of their metrics.
+    fn target_metadata(&self) -> Vec<TargetMetadata> {
+        Vec::new()
+    }
+
+    /// The scrape configuration of this name as YAML, with defaults and without secrets.
+    fn scrape_config(&self, _pool: &str) -> Option<String> {
+        None
+    }
+
+    /// What each relabelling rule of the scrape configuration of this name makes of a target's labels.
+    fn relabel_steps(&self, _pool: &str, _labels: Labels) -> Option<Vec<RelabelStep>> {
+        None
     }
 
     /// For `/api/v1/status/config` and `runtimeinfo`.
@@ -60,6 +75,8 @@ pub struct Configuration {
     /// Whether the last attempt to read it succeeded; `None` before the first.
     pub reload_succeeded: Option<bool>,
     pub loaded_at: Option<UnixNanos>,
+    /// When the last attempt failed.
+    pub failed_at: Option<UnixNanos>,
     /// Put on what `/federate` gives.
     pub external_labels: Labels,
 }
@@ -96,6 +113,24 @@ pub struct Scrape {
     pub took: Duration,
     /// Why it failed; `None` when the target is up.
     pub error: Option<String>,
+}
+
+/// What one target says of its metrics.
+#[derive(Clone, Debug)]
+pub struct TargetMetadata {
+    /// Of the target, after relabelling.
+    pub labels: Labels,
+    pub families: Arc<Vec<MetricMetadata>>,
+}
+
+/// One rule of a scrape configuration, and what is left of a target after it and those before it.
+#[derive(Clone, Debug)]
+pub struct RelabelStep {
+    /// With the configuration's keys.
+    pub rule: serde_json::Value,
+    /// Empty once a rule dropped the target.
+    pub output: Labels,
+    pub keep: bool,
 }
 
 /// A target that relabelling dropped.

@@ -23,10 +23,11 @@ pub use graph::{
     Flavour, FlowSums, GraphDocument, GraphOptions, GraphType, Inventory, MeshConfig, Scope, graph,
 };
 pub use host::{
-    ActiveTarget, Configuration, DroppedTarget, Host, Listener, Received, Scrape, ScrapeTargets, ServerStatus,
+    ActiveTarget, Configuration, DroppedTarget, Host, Listener, Received, RelabelStep, Scrape, ScrapeTargets,
+    ServerStatus, TargetMetadata,
 };
 pub use params::{ParamError, Params};
 pub use pharos_promql::Features as PromqlFeatures;
 pub use rules::{
-    AlertingConfig, NotifierCounts, RuleCounts, RuleError, RuleSettings, Rules, check_rule_files,
+    Alertmanager, Alertmanagers, NotifierCounts, RuleCounts, RuleError, RuleSettings, Rules, check_rule_files,
 };

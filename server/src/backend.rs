@@ -174,7 +174,14 @@ fn engine_config(config: &Config) -> EngineConfig {
         version: env!("CARGO_PKG_VERSION").to_string(),
         promql_features: config.promql_features,
         retention: config.retention,
-        flags: BTreeMap::from([("storage.path".to_string(), config.data_dir.display().to_string())]),
+        flags: BTreeMap::from(
+            [
+                ("storage.tsdb.path", config.data_dir.display().to_string()),
+                ("web.external-url", config.rules.external_url.clone()),
+                ("web.listen-address", config.listen.prometheus.to_string()),
+            ]
+            .map(|(name, value)| (name.to_string(), value)),
+        ),
         ..EngineConfig::default()
     }
 }

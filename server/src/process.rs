@@ -4,13 +4,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use pharos_collector::{Collector, ScrapeConfig};
-use pharos_model::UnixNanos;
+use pharos_collector::{Alertmanagers, Collector, ScrapeConfig};
+use pharos_model::{Labels, UnixNanos};
 use pharos_query::{
-    ActiveTarget, Configuration, DroppedTarget, Host, Rules, Scrape, ScrapeTargets, ServerStatus,
+    ActiveTarget, Configuration, DroppedTarget, Host, RelabelStep, Rules, Scrape, ScrapeTargets,
+    ServerStatus, TargetMetadata,
 };
 
-use crate::settings::Config;
+use crate::{prometheus_config, settings::Config};
 
 /// Reads the configuration again, from where it was read first.
 pub(crate) type Reread = Arc<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
@@ -23,6 +24,7 @@ struct Inner {
     listeners: Vec<(&'static str, SocketAddr)>,
     collector: Collector,
     rules: Rules,
+    alertmanagers: Alertmanagers,
     reread: Reread,
     loaded: Mutex<Configuration>,
 }
@@ -34,7 +36,10 @@ impl Process {
         rules: Rules,
         reread: Reread,
     ) -> Process {
-        Process(Arc::new(Inner { listeners, collector, rules, reread, loaded: Mutex::default() }))
+        let alertmanagers = Alertmanagers::default();
+        rules.set_alertmanagers(ToldOfAlerts(alertmanagers.clone()));
+        let loaded = Mutex::default();
+        Process(Arc::new(Inner { listeners, collector, rules, alertmanagers, reread, loaded }))
     }
 
     /// Puts the parts of a configuration in force that may change while Pharos runs: what is scraped, OTLP, rules and
@@ -44,9 +49,12 @@ impl Process {
         let mut loaded = self.0.loaded.lock();
         loaded.reload_succeeded = Some(applied.is_ok());
         if applied.is_ok() {
+            self.0.alertmanagers.apply(&config.alerting);
             loaded.yaml = Some(config.prometheus_yaml.clone());
             loaded.loaded_at = Some(UnixNanos::now());
             loaded.external_labels = config.rules.external_labels.clone();
+        } else {
+            loaded.failed_at = Some(UnixNanos::now());
         }
         applied
     }
@@ -69,7 +77,9 @@ impl Process {
         let config = match (self.0.reread)() {
             Ok(config) => config,
             Err(error) => {
-                self.0.loaded.lock().reload_succeeded = Some(false);
+                let mut loaded = self.0.loaded.lock();
+                loaded.reload_succeeded = Some(false);
+                loaded.failed_at = Some(UnixNanos::now());
                 return Err(error);
             }
         };
@@ -99,11 +109,8 @@ impl Host for Process {
 
     fn scrape_targets(&self) -> ScrapeTargets {
         let active: Vec<ActiveTarget> = self.0.collector.targets().into_iter().map(active_target).collect();
-        let mut pools: Vec<String> = active.iter().map(|target| target.scrape_pool.clone()).collect();
+        let pools = self.0.collector.scrape_config().job_names().map(str::to_string).collect();
         let all = self.0.collector.dropped_targets();
-        pools.extend(all.iter().map(|of_job| of_job.job.clone()));
-        pools.sort();
-        pools.dedup();
         let dropped_counts = all.iter().map(|of_job| (of_job.job.clone(), of_job.count)).collect();
         let dropped = all.into_iter().flat_map(|of_job| {
             let target =
@@ -113,6 +120,28 @@ impl Host for Process {
         ScrapeTargets { active, dropped: dropped.collect(), dropped_counts, pools }
     }
 
+    fn target_metadata(&self) -> Vec<TargetMetadata> {
+        let of_target = |(target, families): (pharos_collector::TargetStatus, _)| TargetMetadata {
+            labels: target.labels,
+            families,
+        };
+        self.0.collector.target_metadata().into_iter().map(of_target).collect()
+    }
+
+    fn scrape_config(&self, pool: &str) -> Option<String> {
+        self.0.collector.scrape_config().document(pool).map(prometheus_config::shown_job)
+    }
+
+    fn relabel_steps(&self, pool: &str, labels: Labels) -> Option<Vec<RelabelStep>> {
+        let steps = self.0.collector.scrape_config().relabel_steps(pool, labels)?;
+        let step = |step: pharos_collector::RelabelStep| RelabelStep {
+            rule: step.rule,
+            output: step.output,
+            keep: step.keep,
+        };
+        Some(steps.into_iter().map(step).collect())
+    }
+
     fn configuration(&self) -> Configuration {
         self.0.loaded.lock().clone()
     }
@@ -120,6 +149,39 @@ impl Host for Process {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let process = self.clone();
         Box::pin(async move { process.reload().await.map_err(|error| format!("{error:#}")) })
+    }
+}
+
+/// The collector's Alertmanagers as rules know them.
+struct ToldOfAlerts(Alertmanagers);
+
+struct ToldOf(pharos_collector::Alertmanager);
+
+impl pharos_query::Alertmanagers for ToldOfAlerts {
+    fn active(&self) -> Vec<Arc<dyn pharos_query::Alertmanager>> {
+        self.0.active().into_iter().map(|known| Arc::new(ToldOf(known)) as _).collect()
+    }
+
+    fn dropped_urls(&self) -> Vec<String> {
+        self.0.dropped_urls()
+    }
+
+    fn relabel(&self, labels: Labels) -> Option<Labels> {
+        self.0.relabel(labels)
+    }
+}
+
+impl pharos_query::Alertmanager for ToldOf {
+    fn url(&self) -> &str {
+        self.0.url()
+    }
+
+    fn relabel(&self, labels: Labels) -> Option<Labels> {
+        self.0.relabel(labels)
+    }
+
+    fn push(&self, alerts: Vec<u8>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(self.0.push(alerts))
     }
 }
 

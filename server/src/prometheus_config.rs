@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use pharos_collector::AlertingConfig;
 use pharos_model::{Labels, PromDuration};
 use pharos_query::RuleSettings;
 use serde::Deserialize;
@@ -24,10 +25,9 @@ struct Global {
 const EVALUATION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// # Errors
-/// `global` or `alerting` holds what is not supported, or a wrong value.
+/// `global` holds a wrong value.
 pub(crate) fn rule_settings(
     global: Option<&Value>,
-    alerting: Option<&Value>,
     files: &[PathBuf],
     external_url: String,
     base: &Path,
@@ -38,10 +38,6 @@ pub(crate) fn rule_settings(
     };
     let evaluation_interval = global.evaluation_interval.map_or(EVALUATION_INTERVAL, |interval| interval.0);
     ensure!(!evaluation_interval.is_zero(), "global: evaluation_interval is 0");
-    let alerting = match alerting {
-        None | Some(Value::Null) => Default::default(),
-        Some(alerting) => serde_json::from_value(alerting.clone()).context("alerting")?,
-    };
     Ok(RuleSettings {
         files: files.to_vec(),
         base: base.to_path_buf(),
@@ -49,7 +45,16 @@ pub(crate) fn rule_settings(
         query_offset: global.rule_query_offset.0,
         external_labels: Labels::from(global.external_labels),
         external_url,
-        alerting,
+    })
+}
+
+/// # Errors
+/// `alerting` holds what is not supported, or a wrong value.
+pub(crate) fn alerting(alerting: Option<&Value>, base: &Path) -> anyhow::Result<AlertingConfig> {
+    Ok(match alerting {
+        None | Some(Value::Null) => AlertingConfig::default(),
+        // JSON is YAML; the collector reads Prometheus' own format.
+        Some(alerting) => AlertingConfig::parse(&alerting.to_string(), base)?,
     })
 }
 
@@ -80,6 +85,27 @@ pub(crate) fn shown(
     serde_saphyr::to_string(&config).unwrap_or_default()
 }
 
+/// A scrape configuration as YAML, with the defaults of what is not said and without secrets.
+pub(crate) fn shown_job(job: &Value) -> String {
+    let defaults = json!({
+        "honor_timestamps": true,
+        "track_timestamps_staleness": false,
+        "metrics_path": "/metrics",
+        "scheme": "http",
+        "enable_compression": true,
+        "follow_redirects": true,
+        "enable_http2": true,
+    });
+    let mut shown = job.clone();
+    if let (Some(shown), Value::Object(defaults)) = (shown.as_object_mut(), defaults) {
+        for (name, value) in defaults {
+            shown.entry(name).or_insert(value);
+        }
+    }
+    hide_secrets(&mut shown);
+    serde_saphyr::to_string(&shown).unwrap_or_default()
+}
+
 fn hide_secrets(value: &mut Value) {
     const SECRETS: [&str; 8] = [
         "password",
@@ -96,7 +122,12 @@ fn hide_secrets(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 if SECRETS.contains(&name.as_str()) {
-                    *value = "<secret>".into();
+                    // An empty one is shown as what it is; of a list, each.
+                    match value {
+                        Value::Array(all) => all.iter_mut().for_each(|one| *one = "<secret>".into()),
+                        Value::String(text) if text.is_empty() => {}
+                        value => *value = "<secret>".into(),
+                    }
                 } else {
                     hide_secrets(value);
                 }
@@ -125,15 +156,16 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named() {
         let of = |global: Value, alerting: Value| {
-            let settings = rule_settings(Some(&global), Some(&alerting), &[], String::new(), Path::new(""));
-            settings.map(|_| ()).map_err(|error| format!("{error:#}"))
+            let settings = rule_settings(Some(&global), &[], String::new(), Path::new(""));
+            let alerting = super::alerting(Some(&alerting), Path::new(""));
+            settings.and_then(|_| alerting).map(|_| ()).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(of(json!({ "external_labels": { "cluster": "a" } }), json!({})), Ok(()));
         for (global, alerting, words) in [
             (json!({ "evaluation_interval": "soon" }), json!({}), "\"soon\""),
             (json!({ "evaluation_interval": "0s" }), json!({}), "evaluation_interval is 0"),
             (json!({}), json!({ "alertmanagers": [{ "scheme": "gopher" }] }), "gopher"),
-            (json!({}), json!({ "alertmanagers": [{ "dns_sd_configs": [] }] }), "dns_sd_configs"),
+            (json!({}), json!({ "alertmanagers": [{ "consul_sd_configs": [] }] }), "consul_sd_configs"),
         ] {
             let error = of(global, alerting).expect_err(words);
             assert!(error.contains(words), "{error}");

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
+use pharos_collector::AlertingConfig;
 use pharos_model::PromDuration;
 use pharos_query::{PromqlFeatures, RuleSettings};
 use serde::Deserialize;
@@ -214,8 +215,10 @@ pub(crate) struct Config {
     pub(crate) base_dir: PathBuf,
     /// Prometheus' YAML with `global` and `scrape_configs`; `None` scrapes nothing.
     pub(crate) scrape_yaml: Option<String>,
-    /// Files with rules, how they are evaluated, and who is told of alerts.
+    /// Files with rules, and how they are evaluated.
     pub(crate) rules: RuleSettings,
+    /// Who is told of alerts.
+    pub(crate) alerting: AlertingConfig,
     /// What `/api/v1/status/config` shows: the parts of the configuration that are Prometheus' own, without secrets.
     pub(crate) prometheus_yaml: String,
     pub(crate) promql_features: PromqlFeatures,
@@ -328,11 +331,11 @@ impl Settings {
         let listen_prometheus = loopback(self.listen_prometheus, 9090);
         let rules = rule_settings(
             self.global.as_ref(),
-            self.alerting.as_ref(),
             self.rule_files.as_deref().unwrap_or_default(),
             self.external_url.unwrap_or_else(|| format!("http://{listen_prometheus}")),
             &base_dir,
         )?;
+        let alerting = prometheus_config::alerting(self.alerting.as_ref(), &base_dir)?;
         let prometheus_yaml = prometheus_config::shown(
             self.global.as_ref(),
             self.alerting.as_ref(),
@@ -385,6 +388,7 @@ impl Settings {
             base_dir,
             scrape_yaml,
             rules,
+            alerting,
             prometheus_yaml,
             promql_features: promql_features(enabled),
             start_time_zeros: enabled.contains(&Feature::CreatedTimestampZeroIngestion),

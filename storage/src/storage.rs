@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    AppendError, Appended, Batch, Cardinality, Scan, SeriesColumns, SeriesHistograms, StorageConfig,
-    StorageError, StorageStats, Table, TableSnapshot,
+    AppendError, Appended, Batch, Cardinality, DataFile, Scan, SeriesColumns, SeriesHistograms,
+    StorageConfig, StorageError, StorageStats, Table, TableSnapshot,
     columns::from_batch,
     commit::Command,
     compact::{self, Compactor},
@@ -164,6 +164,13 @@ impl Storage {
     pub fn snapshot(&self, table: Table, range: TimeRange) -> Result<TableSnapshot, StorageError> {
         let made = (table == Table::Edges).then(|| MetricEdges::new(self.shared.clone()));
         Ok(TableSnapshot { made, ..TableSnapshot::take(&self.shared, table, range)? })
+    }
+
+    /// The table's files at this moment, by the time of their first row.
+    pub fn data_files(&self, table: Table) -> Vec<Arc<DataFile>> {
+        let mut files: Vec<Arc<DataFile>> = self.shared.state.read().table(table).files.to_vec();
+        files.sort_by_key(|file| (file.min_time, file.max_time));
+        files
     }
 
     /// The table's own columns, then the attributes that are columns by themselves: a list that only grows.

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use pharos_model::PromDuration;
+use pharos_model::{Labels, PromDuration};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
     discovery::{self, DiscoveryConfig, TargetGroup},
     http_config::{HttpConfig, with_http_keys},
     protocol::{Escaping, Protocol, Validation},
-    relabel::Relabel,
+    relabel::{Relabel, RelabelStep, relabel_steps},
 };
 use crate::otlp::OtlpConfig;
 
@@ -22,6 +22,8 @@ use crate::otlp::OtlpConfig;
 pub struct ScrapeConfig {
     pub(super) jobs: Vec<Job>,
     pub(crate) otlp: OtlpConfig,
+    /// Each job as it was written, by its name.
+    documents: BTreeMap<String, serde_json::Value>,
 }
 
 /// A scrape configuration cannot be used; the message says what is wrong, and where.
@@ -34,11 +36,14 @@ impl ScrapeConfig {
     /// in it are relative to `base`.
     pub fn parse(yaml: &str, base: &Path) -> Result<ScrapeConfig, ScrapeConfigError> {
         let mut file: ConfigFile = from_yaml(yaml).map_err(ScrapeConfigError)?;
+        let mut documents = BTreeMap::new();
+        keep_documents(yaml, &mut documents);
         file.global.check().map_err(|fault| ScrapeConfigError(format!("global: {fault}")))?;
         for pattern in &file.scrape_config_files {
             for path in discovery::matching_files(&base.join(pattern)) {
                 let fault = |fault: String| ScrapeConfigError(format!("{}: {fault}", path.display()));
                 let text = std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
+                keep_documents(&text, &mut documents);
                 file.scrape_configs
                     .extend(from_yaml::<ScrapeConfigFile>(&text).map_err(fault)?.scrape_configs);
             }
@@ -54,7 +59,23 @@ impl ScrapeConfig {
             jobs.push(job);
         }
         file.otlp.check().map_err(|fault| ScrapeConfigError(format!("otlp: {fault}")))?;
-        Ok(ScrapeConfig { jobs, otlp: file.otlp })
+        Ok(ScrapeConfig { jobs, otlp: file.otlp, documents })
+    }
+
+    /// The job of this name as it was written, secrets among it.
+    pub fn document(&self, job: &str) -> Option<&serde_json::Value> {
+        self.documents.get(job)
+    }
+
+    /// What each rule of the job's `relabel_configs` makes of a target's labels; `None` without such a job.
+    pub fn relabel_steps(&self, job: &str, labels: Labels) -> Option<Vec<RelabelStep>> {
+        let job = self.jobs.iter().find(|known| known.name == job)?;
+        Some(relabel_steps(&job.relabel, labels))
+    }
+
+    /// The names of the jobs.
+    pub fn job_names(&self) -> impl Iterator<Item = &str> {
+        self.jobs.iter().map(|job| job.name.as_str())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -62,8 +83,22 @@ impl ScrapeConfig {
     }
 }
 
+/// What was read with its types before is read once more as it stands.
+fn keep_documents(yaml: &str, documents: &mut BTreeMap<String, serde_json::Value>) {
+    let Ok(mut file) = serde_saphyr::from_str::<serde_json::Value>(yaml) else { return };
+    let Some(serde_json::Value::Array(jobs)) = file.get_mut("scrape_configs").map(serde_json::Value::take)
+    else {
+        return;
+    };
+    for job in jobs {
+        if let Some(name) = job.get("job_name").and_then(serde_json::Value::as_str) {
+            documents.insert(name.to_string(), job);
+        }
+    }
+}
+
 /// Faults are named with their place in the document.
-fn from_yaml<T: serde::de::DeserializeOwned>(yaml: &str) -> Result<T, String> {
+pub(super) fn from_yaml<T: serde::de::DeserializeOwned>(yaml: &str) -> Result<T, String> {
     let mut place = String::new();
     let read = serde_saphyr::with_deserializer_from_str(yaml, |deserializer| {
         serde_path_to_error::deserialize(deserializer).map_err(|error| {

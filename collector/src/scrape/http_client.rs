@@ -31,7 +31,11 @@ impl HttpClient {
 
     /// A GET of `url` with all that the configuration adds; it may have to ask for a token first.
     pub(super) async fn get(&self, url: &str) -> Result<RequestBuilder, String> {
-        let request = self.request(Method::GET, url)?;
+        self.authorized(Method::GET, url).await
+    }
+
+    pub(super) async fn authorized(&self, method: Method, url: &str) -> Result<RequestBuilder, String> {
+        let request = self.request(method, url)?;
         Ok(match &self.tokens {
             Some(tokens) => request.header(header::AUTHORIZATION, tokens.authorization().await?),
             None => request,

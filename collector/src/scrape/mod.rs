@@ -1,5 +1,6 @@
 //! Scraping of targets, configured and done as Prometheus does it.
 
+mod alertmanagers;
 mod config;
 mod discovery;
 mod http_client;
@@ -28,16 +29,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::status::Statuses;
+pub use self::{
+    alertmanagers::{AlertingConfig, AlertingConfigError, Alertmanager, Alertmanagers},
+    config::{ScrapeConfig, ScrapeConfigError},
+    relabel::RelabelStep,
+    status::{DroppedTargets, LastScrape, TargetStatus},
+};
 use self::{
     config::Job,
     discovery::{DiscoveryConfig, Found, TargetGroup, Teller},
     http_client::HttpClient,
     target::{Target, targets_of},
     target_loop::TargetLoop,
-};
-pub use self::{
-    config::{ScrapeConfig, ScrapeConfigError},
-    status::{DroppedTargets, LastScrape, TargetStatus},
 };
 use crate::intake::Intake;
 

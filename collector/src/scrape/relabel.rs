@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use md5::{Digest, Md5};
 use pharos_model::Labels;
 use regex::Regex;
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// One rule of Prometheus' `relabel_configs`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -27,7 +27,8 @@ static WHOLE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new("^(?s:(.*))$").expect("valid")
 });
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Action {
     #[default]
     Replace,
@@ -79,10 +80,45 @@ impl Anchored {
     }
 }
 
+/// Without what makes it match whole texts.
+impl Serialize for Anchored {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pattern = self.0.as_str();
+        serializer.serialize_str(
+            pattern.strip_prefix("^(?s:").and_then(|rest| rest.strip_suffix(")$")).unwrap_or(pattern),
+        )
+    }
+}
+
 impl<'de> Deserialize<'de> for Anchored {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Anchored, D::Error> {
         let pattern = String::deserialize(deserializer)?;
         Anchored::new(&pattern).map_err(|error| D::Error::custom(format!("regex {pattern:?}: {error}")))
+    }
+}
+
+/// With the keys of the configuration and with its defaults.
+impl Serialize for Relabel {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = serializer.serialize_map(None)?;
+        if !self.source_labels.is_empty() {
+            map.serialize_entry("source_labels", &self.source_labels)?;
+        }
+        map.serialize_entry("separator", self.separator.as_deref().unwrap_or(SEPARATOR))?;
+        match &self.regex {
+            Some(regex) => map.serialize_entry("regex", regex)?,
+            None => map.serialize_entry("regex", "(.*)")?,
+        }
+        if self.modulus != 0 {
+            map.serialize_entry("modulus", &self.modulus)?;
+        }
+        if !self.target_label.is_empty() {
+            map.serialize_entry("target_label", &self.target_label)?;
+        }
+        map.serialize_entry("replacement", self.replacement.as_deref().unwrap_or(REPLACEMENT))?;
+        map.serialize_entry("action", &self.action)?;
+        map.end()
     }
 }
 
@@ -186,6 +222,29 @@ impl Relabel {
         }
         true
     }
+}
+
+/// One rule of a configuration, and what is left of a label set after it and those before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelabelStep {
+    /// With the configuration's keys, and with its defaults.
+    pub rule: serde_json::Value,
+    /// Empty once a rule dropped the set.
+    pub output: Labels,
+    pub keep: bool,
+}
+
+/// Applies the rules one after the other.
+pub(super) fn relabel_steps(rules: &[Relabel], mut labels: Labels) -> Vec<RelabelStep> {
+    let mut keep = true;
+    rules
+        .iter()
+        .map(|rule| {
+            keep = keep && rule.apply(&mut labels);
+            let output = if keep { labels.clone() } else { Labels::empty() };
+            RelabelStep { rule: serde_json::to_value(rule).unwrap_or_default(), output, keep }
+        })
+        .collect()
 }
 
 /// Applies the rules in order; `false` when one of them drops the label set.

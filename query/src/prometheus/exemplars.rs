@@ -15,6 +15,9 @@ use crate::{Engine, params::Params};
 
 pub(crate) async fn exemplars(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
     let range = range(params)?;
+    if range.duration_ns() == 0 {
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+    }
     let expr = parse_with(params.get("query").unwrap_or(""), &engine.config().promql_features)
         .map_err(|error| ApiError::of_parameter("query", &error))?;
     let mut selectors = Vec::new();

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::response::Response;
-use pharos_promql::{BinaryOp, Features, functions};
+use pharos_promql::{BinaryOp, functions};
 
-use super::respond::{Notes, success};
-use crate::rules::template_functions;
+use super::respond::{ApiError, Notes, success};
+use crate::{Engine, params::Params, rules::template_functions};
 
 type Category = BTreeMap<String, bool>;
 
@@ -14,7 +14,8 @@ fn category<N: Into<String>>(entries: impl IntoIterator<Item = (N, bool)>) -> Ca
     entries.into_iter().map(|(name, is_on)| (name.into(), is_on)).collect()
 }
 
-pub(crate) fn features(on: Features) -> Response {
+pub(crate) fn features(engine: &Engine, _: &Params) -> Result<Response, ApiError> {
+    let on = engine.config().promql_features;
     let operators = [
         BinaryOp::Add,
         BinaryOp::Sub,
@@ -45,7 +46,14 @@ pub(crate) fn features(on: Features) -> Response {
                 ("query_stats", true),
                 ("query_warnings", true),
                 ("remote_write_receiver", true),
+                ("search", false),
+                ("time_range_labels", true),
+                ("time_range_series", true),
             ]),
+        ),
+        (
+            "prometheus",
+            category([("agent_mode", false), ("auto_reload_config", false), ("server_mode", true)]),
         ),
         (
             "promql",
@@ -81,7 +89,13 @@ pub(crate) fn features(on: Features) -> Response {
             "rules",
             category([("concurrent_rule_eval", false), ("keep_firing_for", true), ("query_offset", true)]),
         ),
+        ("scrape", category([("extra_scrape_metrics", true), ("type_and_unit_labels", false)])),
+        (
+            "service_discovery_providers",
+            category([("dns", true), ("file", true), ("http", true), ("static", true)]),
+        ),
         ("templating_functions", category(template_functions().map(|name| (name, true)))),
+        ("tsdb", category([("exemplar_storage", true), ("native_histograms", true)])),
     ]);
-    success(all, &Notes::default())
+    Ok(success(all, &Notes::default()))
 }

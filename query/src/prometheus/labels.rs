@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     query::result_limit,
     respond::{ApiError, Notes, success},
+    targets::entry_limit,
     times::range,
 };
 use crate::{Engine, params::Params};
@@ -117,25 +118,30 @@ pub(crate) fn series(engine: &Engine, params: &Params) -> Result<Response, ApiEr
 }
 
 pub(crate) fn metadata(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
-    let limit = result_limit(params)?;
-    let per_metric = match params.i64("limit_per_metric")? {
-        Some(limit) if limit > 0 => usize::try_from(limit).unwrap_or(usize::MAX),
-        _ => usize::MAX,
+    let limit = entry_limit(params, "limit")?.unwrap_or(usize::MAX);
+    let per_metric = match entry_limit(params, "limit_per_metric")? {
+        None | Some(0) => usize::MAX,
+        Some(limit) => limit,
     };
-    let mut families: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for metadata in engine.storage().metadata(params.text("metric")) {
-        if families.len() >= limit && !families.contains_key(&metadata.family) {
-            continue;
-        }
-        let entries = families.entry(metadata.family).or_default();
-        if entries.len() < per_metric {
-            entries.push(json!({
-                "type": metadata.kind.name(),
-                "help": metadata.help,
-                "unit": metadata.unit,
-            }));
+    let metric = params.text("metric");
+    let of_targets = engine.host().target_metadata();
+    let of_targets = of_targets.iter().flat_map(|target| target.families.iter());
+    let all = engine.storage().metadata(metric);
+    let mut families: BTreeMap<&str, BTreeSet<(&str, &str, &str)>> = BTreeMap::new();
+    for known in all.iter().chain(of_targets.filter(|known| metric.is_none_or(|name| known.family == name))) {
+        let told = families.entry(&known.family).or_default();
+        if told.len() < per_metric {
+            told.insert((known.kind.name(), &known.help, &known.unit));
         }
     }
+    let families: BTreeMap<&str, Vec<Value>> = families
+        .into_iter()
+        .take(limit)
+        .map(|(family, told)| {
+            let entry = |(kind, help, unit)| json!({ "type": kind, "help": help, "unit": unit });
+            (family, told.into_iter().map(entry).collect())
+        })
+        .collect();
     Ok(success(families, &Notes::default()))
 }
 

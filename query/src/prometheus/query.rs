@@ -41,9 +41,9 @@ pub(crate) async fn range(engine: &Engine, params: &Params) -> Result<Response, 
         ));
     }
     if (end_ms - start_ms) / step_ms > MAX_POINTS {
-        return Err(ApiError::bad_data(format!(
-            "exceeded maximum resolution of {MAX_POINTS} points per timeseries. Try decreasing the query resolution (?step=XX)"
-        )));
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
     }
     run(engine, params, Times { start_ms, end_ms, step_ms }).await
 }
@@ -106,6 +106,11 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
         infos: annotations.infos.into_iter().collect(),
     };
     notes.warnings.extend(Notes::truncated(is_truncated).warnings);
+    if let Some(other) = params.text("stats").filter(|asked| !matches!(*asked, "true" | "all")) {
+        notes.warnings.push(format!(
+            "value {other:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+        ));
+    }
     let stats = params.text("stats").map(|_| {
         let (whole, waited) = (began.elapsed().as_secs_f64(), prepared.as_secs_f64());
         json!({

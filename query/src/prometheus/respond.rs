@@ -50,10 +50,6 @@ impl ApiError {
         ApiError { kind: "timeout", status: StatusCode::SERVICE_UNAVAILABLE, message: message.to_string() }
     }
 
-    pub(crate) fn not_found(message: impl ToString) -> ApiError {
-        ApiError { kind: "not_found", status: StatusCode::NOT_FOUND, message: message.to_string() }
-    }
-
     /// Something that is switched off.
     pub(crate) fn unavailable(message: impl ToString) -> ApiError {
         ApiError {

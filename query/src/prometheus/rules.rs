@@ -18,17 +18,20 @@ use crate::{
     rules::{Alert, Group, Rule, RuleKind, RuleState},
 };
 
-pub(crate) fn alerts(engine: &Engine) -> Response {
+pub(crate) fn alerts(engine: &Engine, _: &Params) -> Result<Response, ApiError> {
     let groups = engine.rules().groups();
     let rules = groups.iter().flat_map(|group| &group.rules);
     let alerts: Vec<Value> = rules.flat_map(|rule| active_alerts(&rule.state.read())).collect();
-    success(json!({ "alerts": alerts }), &Notes::default())
+    Ok(success(json!({ "alerts": alerts }), &Notes::default()))
 }
 
-pub(crate) fn alertmanagers(engine: &Engine) -> Response {
-    let active: Vec<Value> =
-        engine.rules().alertmanager_urls().into_iter().map(|url| json!({ "url": url })).collect();
-    success(json!({ "activeAlertmanagers": active, "droppedAlertmanagers": [] }), &Notes::default())
+pub(crate) fn alertmanagers(engine: &Engine, _: &Params) -> Result<Response, ApiError> {
+    let alertmanagers = engine.rules().alertmanagers();
+    let active = alertmanagers.active();
+    let active: Vec<Value> = active.iter().map(|known| json!({ "url": known.url() })).collect();
+    let dropped = alertmanagers.dropped_urls().into_iter();
+    let dropped: Vec<Value> = dropped.map(|url| json!({ "url": url })).collect();
+    Ok(success(json!({ "activeAlertmanagers": active, "droppedAlertmanagers": dropped }), &Notes::default()))
 }
 
 /// What a request wants to see of the rules.
@@ -84,37 +87,33 @@ impl Filter {
                 self.matchers.iter().any(|set| set.iter().all(|matcher| matcher.matches_labels(&labels)))
             })
     }
-
-    /// Whether rules may be missing from a group that is wanted.
-    fn is_of_rules(&self) -> bool {
-        !(self.alerting && self.recording && self.names.is_empty() && self.matchers.is_empty())
-    }
 }
 
 pub(crate) fn rules(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
     let filter = Filter::parse(params)?;
-    let limit = match params.i64("group_limit")? {
-        None => None,
-        Some(limit) if limit > 0 => usize::try_from(limit).ok(),
-        Some(_) => {
-            return Err(ApiError::bad_data(
-                "invalid parameter \"group_limit\": group_limit needs to be greater than 0",
-            ));
+    let wrong = |name: &str, what: &str| ApiError::bad_data(format!("invalid parameter {name:?}: {what}"));
+    let limit = match params.i64("group_limit") {
+        Ok(None) => None,
+        Ok(Some(limit)) if limit > 0 => usize::try_from(limit).ok(),
+        Ok(Some(_)) => return Err(wrong("group_limit", "group_limit needs to be greater than 0")),
+        Err(error) => {
+            let what = format!("group_limit needs to be a valid number: {}", error.message);
+            return Err(wrong("group_limit", &what));
         }
     };
     let from = params.text("group_next_token");
     if from.is_some() && limit.is_none() {
-        return Err(ApiError::bad_data(
-            "invalid parameter \"group_limit\": group_limit needs to be present in order to paginate over the groups",
-        ));
+        let what = "group_limit needs to be present in order to paginate over the groups";
+        return Err(wrong("group_next_token", what));
     }
     let mut groups = engine.rules().groups();
     groups.sort_by(|a, b| (&a.spec.file, &a.spec.name).cmp(&(&b.spec.file, &b.spec.name)));
     let start = match from {
         None => 0,
         Some(token) => groups.iter().position(|group| page_token(group) == token).ok_or_else(|| {
-            ApiError::bad_data(
-                "invalid group_next_token. were rule groups changed? invalid parameter \"group_next_token\"",
+            wrong(
+                "group_next_token",
+                &format!("invalid group_next_token '{token}'. were rule groups changed?"),
             )
         })?,
     };
@@ -127,7 +126,7 @@ pub(crate) fn rules(engine: &Engine, params: &Params) -> Result<Response, ApiErr
             .filter(|rule| filter.wants(rule))
             .map(|rule| rule_json(rule, &filter))
             .collect();
-        if rules.is_empty() && filter.is_of_rules() {
+        if rules.is_empty() {
             continue;
         }
         if limit.is_some_and(|limit| shown.len() == limit) {
@@ -174,9 +173,7 @@ fn rule_json(rule: &Rule, filter: &Filter) -> Value {
     let labels = own_labels(rule);
     match &rule.spec.kind {
         RuleKind::Recording => {
-            if !labels.is_empty() {
-                put("labels", json!(labels));
-            }
+            put("labels", json!(labels));
             put("type", "recording".into());
         }
         RuleKind::Alerting { hold, keep_firing, annotations } => {

@@ -1,9 +1,7 @@
-//! `/targets`, `/targets/metadata` and `/scrape_pools`: what is scraped.
-
-use std::collections::BTreeMap;
+//! `/targets` and `/targets/metadata`: what is scraped.
 
 use axum::response::Response;
-use pharos_model::{LabelMatcher, METRIC_NAME, PromDuration, TimeRange};
+use pharos_model::PromDuration;
 use pharos_promql::{Matcher, parse_selector};
 use serde_json::{Value, json};
 
@@ -13,7 +11,7 @@ use super::{
 };
 use crate::{ActiveTarget, Engine, params::Params};
 
-pub(crate) fn targets(engine: &Engine, params: &Params) -> Response {
+pub(crate) fn targets(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
     let mut targets = engine.host().scrape_targets();
     if let Some(pool) = params.text("scrapePool") {
         targets.active.retain(|target| target.scrape_pool == pool);
@@ -33,9 +31,9 @@ pub(crate) fn targets(engine: &Engine, params: &Params) -> Response {
     let data = json!({
         "activeTargets": targets.active.iter().map(active_json).collect::<Vec<_>>(),
         "droppedTargets": dropped.collect::<Vec<_>>(),
-        "droppedTargetCounts": targets.dropped_counts,
+        "droppedTargetCounts": shows("dropped").then_some(targets.dropped_counts),
     });
-    success(data, &Notes::default())
+    Ok(success(data, &Notes::default()))
 }
 
 fn active_json(target: &ActiveTarget) -> Value {
@@ -61,19 +59,9 @@ fn active_json(target: &ActiveTarget) -> Value {
     })
 }
 
-pub(crate) fn scrape_pools(engine: &Engine) -> Response {
-    let mut pools = engine.host().scrape_targets().pools;
-    pools.sort();
-    success(json!({ "scrapePools": pools }), &Notes::default())
-}
-
-/// What targets say of their metrics. A family belongs to a target when a series of it carries the target's labels.
+/// What targets say of their metrics.
 pub(crate) fn metadata(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
-    let limit = match params.i64("limit") {
-        Ok(Some(limit)) if limit >= 0 => usize::try_from(limit).unwrap_or(usize::MAX),
-        Ok(None) => usize::MAX,
-        Ok(Some(_)) | Err(_) => return Err(ApiError::bad_data("limit must be a number")),
-    };
+    let limit = entry_limit(params, "limit")?;
     let selected: Vec<Matcher> = match params.text("match_target") {
         None => Vec::new(),
         Some(text) => {
@@ -81,46 +69,37 @@ pub(crate) fn metadata(engine: &Engine, params: &Params) -> Result<Response, Api
         }
     };
     let metric = params.text("metric");
-    let families: BTreeMap<String, _> = engine
-        .storage()
-        .metadata(metric)
-        .into_iter()
-        .map(|metadata| (metadata.family.clone(), metadata))
-        .collect();
     let mut found: Vec<Value> = Vec::new();
-    for target in engine.host().scrape_targets().active {
+    for target in engine.host().target_metadata() {
+        // As in Prometheus, the limit never cuts a target's list.
+        if limit.is_some_and(|limit| found.len() >= limit) {
+            break;
+        }
         if !selected.iter().all(|matcher| matcher.matches_labels(&target.labels)) {
             continue;
         }
-        let matchers: Vec<LabelMatcher> =
-            target.labels.iter().map(|(name, value)| LabelMatcher::equal(name, value)).collect();
-        let names = engine.storage().label_values(METRIC_NAME, &matchers, TimeRange::ALL)?;
-        let mut of_target = BTreeMap::new();
-        for name in &names {
-            let stems = ["", "_total", "_bucket", "_sum", "_count", "_info", "_created"];
-            let stems = stems.iter().filter_map(|suffix| name.strip_suffix(suffix));
-            of_target.extend(stems.filter_map(|stem| families.get(stem)).map(|known| (&known.family, known)));
-        }
-        for known in of_target.into_values() {
-            if found.len() >= limit {
-                return Ok(success(found, &Notes::default()));
-            }
+        for family in target.families.iter().filter(|known| metric.is_none_or(|name| known.family == name)) {
             let mut entry = json!({
                 "target": target.labels,
-                "type": known.kind.name(),
-                "help": known.help,
-                "unit": known.unit,
+                "type": family.kind.name(),
+                "help": family.help,
+                "unit": family.unit,
             });
             if metric.is_none()
                 && let Some(entry) = entry.as_object_mut()
             {
-                entry.insert("metric".into(), Value::from(known.family.as_str()));
+                entry.insert("metric".into(), Value::from(family.family.as_str()));
             }
             found.push(entry);
         }
     }
-    if found.is_empty() && (metric.is_some() || !selected.is_empty()) {
-        return Err(ApiError::not_found("specified metadata not found"));
-    }
     Ok(success(found, &Notes::default()))
+}
+
+/// A limit where 0 is none at all and less than 0 is no limit.
+pub(crate) fn entry_limit(params: &Params, name: &str) -> Result<Option<usize>, ApiError> {
+    match params.i64(name) {
+        Ok(limit) => Ok(limit.and_then(|limit| usize::try_from(limit).ok())),
+        Err(_) => Err(ApiError::bad_data(format!("{name} must be a number"))),
+    }
 }

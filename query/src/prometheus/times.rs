@@ -13,6 +13,12 @@ pub(crate) fn parse_time_ms(name: &str, text: &str) -> Result<i64, ParamError> {
         // Prometheus' own bounds are those of its time type; ±292 million years are not needed.
         return if ms.abs() < 9.2e15 { Ok(ms as i64) } else { Err(wrong()) };
     }
+    // Clients of Prometheus send its own bounds, whose years are beyond every calendar library's.
+    match text {
+        "-292273086-05-16T16:47:06Z" => return Ok(UnixNanos::MIN.millis()),
+        "292277025-08-18T07:12:54.999999999Z" => return Ok(UnixNanos::MAX.millis()),
+        _ => {}
+    }
     let time: Timestamp = text.replace(' ', "+").parse().map_err(|_| wrong())?;
     Ok(time.as_millisecond())
 }
@@ -32,15 +38,13 @@ pub(crate) fn duration_ms(params: &Params, name: &str) -> Result<Option<i64>, Pa
     parse_duration_ms(text).map(Some).map_err(|_| wrong())
 }
 
-/// `start` to `end`, both inclusive; all of time where they are left out.
+/// `start` to `end`, both inclusive; all of time where they are left out. None of it when they are the wrong way round.
 pub(crate) fn range(params: &Params) -> Result<TimeRange, ParamError> {
     let start = time_ms(params, "start")?.map_or(UnixNanos::MIN, UnixNanos::from_millis);
     let end = time_ms(params, "end")?
         .map_or(UnixNanos::MAX, |end_ms| UnixNanos::from_millis(end_ms.saturating_add(1)));
-    if end <= start {
-        return Err(ParamError::new("end", "end timestamp must not be before start time"));
-    }
-    Ok(TimeRange::new(start, end))
+    let is_none = end <= start;
+    Ok(if is_none { TimeRange::new(UnixNanos::MIN, UnixNanos::MIN) } else { TimeRange::new(start, end) })
 }
 
 /// A time in milliseconds since 1970, in UTC.
@@ -79,6 +83,8 @@ mod tests {
             ("1435781430", Some(1_435_781_430_000)),
             ("2015-07-01T20:10:30.781Z", Some(1_435_781_430_781)),
             ("2015-07-01T22:10:30+02:00", Some(1_435_781_430_000)),
+            ("-292273086-05-16T16:47:06Z", Some(UnixNanos::MIN.millis())),
+            ("292277025-08-18T07:12:54.999999999Z", Some(UnixNanos::MAX.millis())),
             ("yesterday", None),
             ("NaN", None),
             ("1e30", None),

@@ -15,7 +15,7 @@ mod template;
 mod tests;
 
 pub use file::RuleError;
-pub use notify::{AlertingConfig, NotifierCounts};
+pub use notify::{Alertmanager, Alertmanagers, NotifierCounts};
 
 pub(crate) use alert::Alert;
 pub(crate) use file::RuleKind;
@@ -57,7 +57,6 @@ pub struct RuleSettings {
     pub external_labels: Labels,
     /// Where a browser finds this server; links in alerts begin with it.
     pub external_url: String,
-    pub alerting: AlertingConfig,
 }
 
 impl Default for RuleSettings {
@@ -69,7 +68,6 @@ impl Default for RuleSettings {
             query_offset: Duration::ZERO,
             external_labels: Labels::empty(),
             external_url: String::new(),
-            alerting: AlertingConfig::default(),
         }
     }
 }
@@ -113,13 +111,9 @@ impl Rules {
     /// # Errors
     /// All faults of all files. What ran before runs on.
     pub async fn apply(&self, settings: &RuleSettings) -> Result<(), Vec<RuleError>> {
-        let alerting_error =
-            |message| vec![RuleError { file: "configuration".into(), message, ..RuleError::default() }];
-        let alertmanagers = settings.alerting.resolve(&settings.base).map_err(alerting_error)?;
         let groups = load(settings, &self.0.tools.queries.features)?;
         let mut running = self.0.running.lock().await;
         self.stop_groups(&mut running).await;
-        self.0.tools.notifier.set_alertmanagers(alertmanagers);
         self.replace_groups(groups, !running.has_begun).await;
         running.has_begun = true;
         running.stop = CancellationToken::new();
@@ -159,8 +153,13 @@ impl Rules {
         self.0.groups.read().clone()
     }
 
-    pub(crate) fn alertmanager_urls(&self) -> Vec<String> {
-        self.0.tools.notifier.alertmanagers().into_iter().map(|alertmanager| alertmanager.url).collect()
+    /// Says who is told of alerts; nobody is before.
+    pub fn set_alertmanagers(&self, alertmanagers: impl Alertmanagers + 'static) {
+        self.0.tools.notifier.set_alertmanagers(Arc::new(alertmanagers));
+    }
+
+    pub(crate) fn alertmanagers(&self) -> Arc<dyn Alertmanagers> {
+        self.0.tools.notifier.alertmanagers()
     }
 
     async fn stop_groups(&self, running: &mut Running) {

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use pharos_model::{Labels, PromDuration};
-use serde::{Deserialize, Serialize};
+use pharos_model::Labels;
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -26,135 +27,45 @@ use crate::prometheus::rfc3339;
 const QUEUE_CAPACITY: usize = 10_000;
 /// Alerts in one request.
 const BATCH: usize = 256;
+/// How long alerts that wait are still sent after the end of all rules.
+const DRAIN: Duration = Duration::from_secs(5);
 
-/// Prometheus' `alerting`, as far as it is supported: `alertmanagers` with `static_configs`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AlertingConfig {
-    #[serde(default)]
-    alertmanagers: Vec<AlertmanagerConfig>,
+/// Who is told of alerts: found, and reached, by the server.
+pub trait Alertmanagers: Send + Sync {
+    fn active(&self) -> Vec<Arc<dyn Alertmanager>>;
+
+    /// The URLs of those that were found but are not told.
+    fn dropped_urls(&self) -> Vec<String>;
+
+    /// An alert's labels, external ones among them, as all are to see them; `None` when nobody is.
+    fn relabel(&self, labels: Labels) -> Option<Labels>;
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AlertmanagerConfig {
-    #[serde(default)]
-    scheme: Scheme,
-    #[serde(default)]
-    path_prefix: String,
-    timeout: Option<PromDuration>,
-    #[serde(default)]
-    api_version: ApiVersion,
-    basic_auth: Option<BasicAuth>,
-    authorization: Option<Authorization>,
-    #[serde(default)]
-    static_configs: Vec<StaticConfig>,
+/// One of them.
+pub trait Alertmanager: Send + Sync {
+    /// Where alerts are posted to.
+    fn url(&self) -> &str;
+
+    /// An alert's labels as this one is to see them; `None` when it is not to see the alert.
+    fn relabel(&self, labels: Labels) -> Option<Labels>;
+
+    /// Posts a JSON list of alerts; the error says why they were not taken.
+    fn push(&self, alerts: Vec<u8>) -> BoxFuture<'_, Result<(), String>>;
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Scheme {
-    #[default]
-    Http,
-}
+struct Nobody;
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ApiVersion {
-    #[default]
-    V2,
-}
+impl Alertmanagers for Nobody {
+    fn active(&self) -> Vec<Arc<dyn Alertmanager>> {
+        Vec::new()
+    }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StaticConfig {
-    targets: Vec<String>,
-    #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "part of the format; labels of an Alertmanager matter to relabelling alone"
-    )]
-    labels: BTreeMap<String, String>,
-}
+    fn dropped_urls(&self) -> Vec<String> {
+        Vec::new()
+    }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BasicAuth {
-    username: String,
-    #[serde(default)]
-    password: String,
-    password_file: Option<std::path::PathBuf>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Authorization {
-    #[serde(default = "bearer")]
-    r#type: String,
-    #[serde(default)]
-    credentials: String,
-    credentials_file: Option<std::path::PathBuf>,
-}
-
-fn bearer() -> String {
-    "Bearer".into()
-}
-
-/// Where alerts go.
-#[derive(Clone, Debug)]
-pub(crate) struct Alertmanager {
-    pub(crate) url: String,
-    timeout: Duration,
-    authorization: Option<String>,
-}
-
-impl AlertingConfig {
-    /// The Alertmanagers. Fails when a file with a secret cannot be read, or an address makes no URL.
-    pub(crate) fn resolve(&self, base: &std::path::Path) -> Result<Vec<Alertmanager>, String> {
-        let mut found = Vec::new();
-        let secret = |inline: &str, file: &Option<std::path::PathBuf>| match file {
-            None => Ok(inline.to_string()),
-            Some(file) => {
-                let path = base.join(file);
-                let text = std::fs::read_to_string(&path);
-                text.map(|text| text.trim().to_string())
-                    .map_err(|error| format!("alerting: {}: {error}", path.display()))
-            }
-        };
-        for config in &self.alertmanagers {
-            let Scheme::Http = config.scheme;
-            let ApiVersion::V2 = config.api_version;
-            let authorization = match (&config.basic_auth, &config.authorization) {
-                (Some(_), Some(_)) => {
-                    return Err("alerting: at most one of basic_auth and authorization must be set".into());
-                }
-                (Some(basic), None) => {
-                    use base64::Engine as _;
-                    let password = secret(&basic.password, &basic.password_file)?;
-                    let pair = format!("{}:{password}", basic.username);
-                    Some(format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)))
-                }
-                (None, Some(header)) => {
-                    let credentials = secret(&header.credentials, &header.credentials_file)?;
-                    Some(format!("{} {credentials}", header.r#type))
-                }
-                (None, None) => None,
-            };
-            let prefix = config.path_prefix.trim_matches('/');
-            let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-            for target in config.static_configs.iter().flat_map(|group| &group.targets) {
-                let url = format!("http://{target}{prefix}/api/v2/alerts");
-                if url.parse::<axum::http::Uri>().is_err() || target.contains('/') {
-                    return Err(format!("alerting: {target:?} is no host:port"));
-                }
-                found.push(Alertmanager {
-                    url,
-                    timeout: config.timeout.map_or(Duration::from_secs(10), |timeout| timeout.0),
-                    authorization: authorization.clone(),
-                });
-            }
-        }
-        Ok(found)
+    fn relabel(&self, labels: Labels) -> Option<Labels> {
+        Some(labels)
     }
 }
 
@@ -162,7 +73,7 @@ impl AlertingConfig {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Outgoing {
-    labels: BTreeMap<String, String>,
+    labels: Labels,
     annotations: BTreeMap<String, String>,
     starts_at: String,
     ends_at: String,
@@ -173,22 +84,23 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// An alert that nobody repeats ends by itself at `valid_until_ms`.
     pub(crate) fn new(
-        labels: Labels,
+        mut labels: Labels,
         alert: Alert,
         valid_until_ms: i64,
         query: &str,
         shared: &Shared,
     ) -> Outgoing {
-        let mut own: BTreeMap<String, String> = labels.into();
         for (name, value) in shared.external_labels.iter() {
-            own.entry(name.to_string()).or_insert_with(|| value.to_string());
+            if !labels.contains(name) {
+                labels.set(name, value);
+            }
         }
         let ends_at_ms = match (alert.state, alert.resolved_at_ms) {
             (AlertState::Inactive, Some(resolved_ms)) => resolved_ms,
             _ => valid_until_ms,
         };
         Outgoing {
-            labels: own,
+            labels,
             annotations: alert.annotations,
             starts_at: rfc3339(alert.active_at_ms),
             ends_at: rfc3339(ends_at_ms),
@@ -204,18 +116,24 @@ impl Outgoing {
 /// What became of alerts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NotifierCounts {
+    /// For each Alertmanager that took them.
     pub sent: u64,
+    /// For each Alertmanager that did not.
     pub failed: u64,
+    /// Nobody took them: there were too many that waited, or all Alertmanagers failed.
     pub dropped: u64,
+    /// That wait now.
+    pub queued: u64,
+    /// Alertmanagers that there are now.
+    pub alertmanagers: u64,
 }
 
 /// Sends alerts in the background. A handle: clones share everything.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Notifier(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
-    alertmanagers: RwLock<Vec<Alertmanager>>,
+    alertmanagers: RwLock<Arc<dyn Alertmanagers>>,
     queue: Mutex<VecDeque<Outgoing>>,
     arrived: Notify,
     sent: AtomicU64,
@@ -223,12 +141,25 @@ struct Inner {
     dropped: AtomicU64,
 }
 
+impl Default for Notifier {
+    fn default() -> Notifier {
+        Notifier(Arc::new(Inner {
+            alertmanagers: RwLock::new(Arc::new(Nobody)),
+            queue: Mutex::default(),
+            arrived: Notify::default(),
+            sent: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            dropped: AtomicU64::default(),
+        }))
+    }
+}
+
 impl Notifier {
-    pub(crate) fn set_alertmanagers(&self, alertmanagers: Vec<Alertmanager>) {
+    pub(crate) fn set_alertmanagers(&self, alertmanagers: Arc<dyn Alertmanagers>) {
         *self.0.alertmanagers.write() = alertmanagers;
     }
 
-    pub(crate) fn alertmanagers(&self) -> Vec<Alertmanager> {
+    pub(crate) fn alertmanagers(&self) -> Arc<dyn Alertmanagers> {
         self.0.alertmanagers.read().clone()
     }
 
@@ -238,16 +169,23 @@ impl Notifier {
             sent: count(&self.0.sent),
             failed: count(&self.0.failed),
             dropped: count(&self.0.dropped),
+            queued: self.0.queue.lock().len() as u64,
+            alertmanagers: self.alertmanagers().active().len() as u64,
         }
     }
 
     /// Queues the alerts; without an Alertmanager there is nobody to tell.
     pub(crate) fn send(&self, alerts: impl Iterator<Item = Outgoing>) {
-        if self.0.alertmanagers.read().is_empty() {
+        let alertmanagers = self.alertmanagers();
+        if alertmanagers.active().is_empty() {
             return;
         }
+        let relabelled = alerts.filter_map(|alert| {
+            let labels = alertmanagers.relabel(alert.labels)?;
+            Some(Outgoing { labels, ..alert })
+        });
         let mut queue = self.0.queue.lock();
-        queue.extend(alerts);
+        queue.extend(relabelled);
         let too_many = queue.len().saturating_sub(QUEUE_CAPACITY);
         queue.drain(..too_many);
         self.0.dropped.fetch_add(too_many as u64, Ordering::Relaxed);
@@ -256,53 +194,63 @@ impl Notifier {
         }
     }
 
-    /// Sends until `stop`.
+    /// Sends until `stop`, and then for a while what still waits.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let client = reqwest::Client::new();
-        loop {
-            tokio::select! {
-                () = self.0.arrived.notified() => {}
-                () = stop.cancelled() => return,
-            }
+        let until_stopped = async {
             loop {
-                let batch: Vec<Outgoing> = {
-                    let mut queue = self.0.queue.lock();
-                    let count = queue.len().min(BATCH);
-                    queue.drain(..count).collect()
-                };
-                if batch.is_empty() {
-                    break;
-                }
-                tokio::select! {
-                    () = self.push(&client, &batch) => {}
-                    () = stop.cancelled() => return,
-                }
+                self.0.arrived.notified().await;
+                self.send_queued().await;
             }
+        };
+        tokio::select! {
+            () = until_stopped => {}
+            () = stop.cancelled() => {}
+        }
+        let _ = tokio::time::timeout(DRAIN, self.send_queued()).await;
+    }
+
+    async fn send_queued(&self) {
+        loop {
+            let batch: Vec<Outgoing> = {
+                let mut queue = self.0.queue.lock();
+                let count = queue.len().min(BATCH);
+                queue.drain(..count).collect()
+            };
+            if batch.is_empty() {
+                return;
+            }
+            self.push(&batch).await;
         }
     }
 
     /// To every Alertmanager at once. One that fails hears of the alerts when they are sent again.
-    async fn push(&self, client: &reqwest::Client, batch: &[Outgoing]) {
-        let alertmanagers = self.alertmanagers();
+    async fn push(&self, batch: &[Outgoing]) {
+        let alertmanagers = self.alertmanagers().active();
         let posts = alertmanagers.iter().map(async |alertmanager| {
-            let mut request = client.post(&alertmanager.url).timeout(alertmanager.timeout).json(batch);
-            if let Some(authorization) = &alertmanager.authorization {
-                request = request.header("authorization", authorization);
+            let for_it: Vec<Outgoing> = batch
+                .iter()
+                .filter_map(|alert| {
+                    let labels = alertmanager.relabel(alert.labels.clone())?;
+                    Some(Outgoing { labels, ..alert.clone() })
+                })
+                .collect();
+            if for_it.is_empty() {
+                return true;
             }
-            let outcome = match request.send().await {
-                Ok(answer) if answer.status().is_success() => Ok(()),
-                Ok(answer) => Err(answer.status().to_string()),
+            let pushed = match serde_json::to_vec(&for_it) {
+                Ok(body) => alertmanager.push(body).await,
                 Err(error) => Err(error.to_string()),
             };
-            let (counter, count) = match &outcome {
-                Ok(()) => (&self.0.sent, batch.len()),
-                Err(_) => (&self.0.failed, batch.len()),
-            };
-            counter.fetch_add(count as u64, Ordering::Relaxed);
-            if let Err(error) = outcome {
-                tracing::warn!(alertmanager = alertmanager.url, error, "alerts are not delivered");
+            let counter = if pushed.is_ok() { &self.0.sent } else { &self.0.failed };
+            counter.fetch_add(for_it.len() as u64, Ordering::Relaxed);
+            if let Err(error) = &pushed {
+                tracing::warn!(alertmanager = alertmanager.url(), error, "alerts are not delivered");
             }
+            pushed.is_ok()
         });
-        futures::future::join_all(posts).await;
+        let taken = futures::future::join_all(posts).await;
+        if !taken.contains(&true) {
+            self.0.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }
     }
 }

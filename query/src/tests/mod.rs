@@ -3,6 +3,7 @@
 mod access_logs;
 mod graph;
 mod prometheus;
+mod prometheus_server;
 mod rules;
 mod sql;
 mod traces;

@@ -143,7 +143,7 @@ async fn errors_have_prometheus_form() {
     check("/api/v1/query?query=up&limit=-1", 400, "bad_data", "non-negative").await;
     check("/api/v1/query_range?query=up&start=0&end=1&step=0", 400, "bad_data", "zero or negative").await;
     check("/api/v1/query_range?query=up&start=2&end=1&step=1", 400, "bad_data", "before start").await;
-    check("/api/v1/query_range?query=up&start=0&end=100000&step=1", 400, "bad_data", "11000 points").await;
+    check("/api/v1/query_range?query=up&start=0&end=100000&step=1", 400, "bad_data", "11,000 points").await;
     check("/api/v1/query_range?query=up&end=1&step=1", 400, "bad_data", "\"start\"").await;
     check("/api/v1/series", 400, "bad_data", "match[]").await;
     check("/api/v1/series?match[]=%7B%7D", 400, "bad_data", "match[]").await;
@@ -282,7 +282,7 @@ async fn status_tells_what_kiali_needs() {
     assert!(config["yaml"].as_str().unwrap_or("").contains("scrape_interval: 15s"), "{config}");
     assert_eq!(data("/api/v1/status/runtimeinfo").await["storageRetention"], "100y");
     assert_eq!(data("/api/v1/status/buildinfo").await["version"], "3.14.0");
-    assert_eq!(data("/api/v1/status/flags").await, json!({}));
+    assert_eq!(data("/api/v1/status/flags").await["query.lookback-delta"], "5m");
     assert_eq!(data("/api/v1/status/tsdb").await["headStats"]["numSeries"], 3);
     assert_eq!(
         data("/api/v1/status/tsdb").await["seriesCountByMetricName"][0],

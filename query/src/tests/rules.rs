@@ -1,13 +1,17 @@
 //! `/rules`, `/alerts`, `/alertmanagers`, `/targets` and what else tells of the server's own work.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use pharos_model::Labels;
 use serde_json::{Value, json};
 
 use super::{Bench, query_string, recent_minute_s};
-use crate::{ActiveTarget, Configuration, DroppedTarget, Host, RuleSettings, Scrape, ScrapeTargets};
+use crate::{
+    ActiveTarget, Alertmanager, Alertmanagers, Configuration, DroppedTarget, Host, RuleSettings, Scrape,
+    ScrapeTargets,
+};
 
 const RULES: &str = r#"
 groups:
@@ -30,15 +34,7 @@ async fn with_rules() -> (Bench, tempfile::TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("rules.yml");
     std::fs::write(&file, RULES).expect("written");
-    let alerting = json!({ "alertmanagers": [{
-        "path_prefix": "/am",
-        "static_configs": [{ "targets": ["127.0.0.1:1"] }],
-    }] });
-    let settings = RuleSettings {
-        files: vec![file.clone()],
-        alerting: serde_json::from_value(alerting).expect("good"),
-        ..RuleSettings::default()
-    };
+    let settings = RuleSettings { files: vec![file.clone()], ..RuleSettings::default() };
     bench.engine.rules().apply(&settings).await.expect("good rules");
     (bench, folder, file.display().to_string())
 }
@@ -101,10 +97,7 @@ async fn rules_are_listed_filtered_and_paged() {
         assert_eq!((status.as_u16(), &body["errorType"]), (400, &json!("bad_data")), "{query}: {body}");
     }
     let managers = bench.get("/api/v1/alertmanagers").await.1["data"].clone();
-    assert_eq!(
-        managers,
-        json!({ "activeAlertmanagers": [{ "url": "http://127.0.0.1:1/am/api/v2/alerts" }], "droppedAlertmanagers": [] })
-    );
+    assert_eq!(managers, json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }));
     assert_eq!(bench.get("/api/v1/alerts").await.1["data"], json!({ "alerts": [] }));
 }
 
@@ -149,6 +142,102 @@ async fn groups_run_by_themselves_and_alerts_are_shown() {
     bench.engine.rules().stop().await;
 }
 
+/// Two Alertmanagers, of which the one sees alerts of severity `page` alone, and the other fails.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<(String, Value)>>>);
+
+struct Manager {
+    told: Told,
+    url: &'static str,
+}
+
+impl Alertmanagers for Told {
+    fn active(&self) -> Vec<Arc<dyn Alertmanager>> {
+        ["pages", "fails"].map(|url| Arc::new(Manager { told: self.clone(), url }) as _).into()
+    }
+
+    fn dropped_urls(&self) -> Vec<String> {
+        vec!["dropped".into()]
+    }
+
+    /// Without the replica, and nothing of the severity `debug`.
+    fn relabel(&self, mut labels: Labels) -> Option<Labels> {
+        labels.remove("replica");
+        (labels.get("severity") != "debug").then_some(labels)
+    }
+}
+
+impl Alertmanager for Manager {
+    fn url(&self) -> &str {
+        self.url
+    }
+
+    fn relabel(&self, labels: Labels) -> Option<Labels> {
+        (self.url == "fails" || labels.get("severity") == "page").then_some(labels)
+    }
+
+    fn push(&self, alerts: Vec<u8>) -> BoxFuture<'_, Result<(), String>> {
+        let alerts = serde_json::from_slice(&alerts).expect("JSON");
+        self.told.0.lock().push((self.url.to_string(), alerts));
+        Box::pin(async move { if self.url == "fails" { Err("no".into()) } else { Ok(()) } })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_alertmanager_is_told_what_is_for_it_and_all_is_counted() {
+    let bench = Bench::new().await;
+    let told = Told::default();
+    bench.engine.rules().set_alertmanagers(told.clone());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rules.yml");
+    let rule = |name: &str, severity: &str| {
+        format!("{{alert: {name}, expr: vector(1), labels: {{severity: {severity}, replica: r1}}}}")
+    };
+    let rules = [rule("Page", "page"), rule("Info", "info"), rule("Debug", "debug")].join(", ");
+    std::fs::write(&file, format!("groups: [{{name: g, interval: 100ms, rules: [{rules}]}}]"))
+        .expect("written");
+    let external_labels = Labels::from_pairs([("cluster", "east")]);
+    let settings = RuleSettings { files: vec![file], external_labels, ..RuleSettings::default() };
+    bench.engine.rules().apply(&settings).await.expect("good rules");
+    let counted = async {
+        loop {
+            let counts = bench.engine.rules().counts().alerts;
+            if counts.sent > 0 && counts.failed > 1 && counts.dropped > 0 {
+                return counts;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let counts = tokio::time::timeout(Duration::from_secs(30), counted).await.expect("told");
+    // Only the failing one wants `Info`: nobody took it.
+    assert_eq!((counts.sent, counts.failed, counts.dropped, counts.alertmanagers), (1, 2, 1, 2));
+    let managers = bench.get("/api/v1/alertmanagers").await.1["data"].clone();
+    assert_eq!(
+        managers,
+        json!({
+            "activeAlertmanagers": [{ "url": "pages" }, { "url": "fails" }],
+            "droppedAlertmanagers": [{ "url": "dropped" }],
+        })
+    );
+    bench.engine.rules().stop().await;
+    let mut seen: Vec<(String, Value)> = Vec::new();
+    for (url, alerts) in told.0.lock().iter() {
+        for alert in alerts.as_array().expect("a list") {
+            seen.push((url.clone(), alert["labels"].clone()));
+        }
+    }
+    let labels =
+        |name: &str, severity: &str| json!({ "alertname": name, "cluster": "east", "severity": severity });
+    for (url, labels) in [
+        ("pages", labels("Page", "page")),
+        ("fails", labels("Page", "page")),
+        ("fails", labels("Info", "info")),
+    ] {
+        assert!(seen.contains(&(url.to_string(), labels.clone())), "{url} {labels}: {seen:?}");
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
 struct Scraper;
 
 impl Host for Scraper {
@@ -183,6 +272,7 @@ impl Host for Scraper {
             yaml: Some("global: {}\n".into()),
             reload_succeeded: Some(false),
             loaded_at: None,
+            failed_at: None,
             external_labels: Labels::from_pairs([("cluster", "east")]),
         }
     }
@@ -235,42 +325,6 @@ async fn the_process_is_told_of_as_prometheus_does() {
             (&json!("unavailable"), &json!("admin APIs disabled"))
         );
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn targets_have_the_metadata_of_their_series() {
-    use pharos_model::{MetricKind, MetricMetadata, Sample, TimeSeries};
-    let bench = Bench::new().await;
-    bench.engine.set_host(Scraper);
-    let series = |job: &str, metric: &str, family: &str| TimeSeries {
-        labels: Labels::from_pairs([("__name__", metric), ("job", job), ("instance", "a:1")]),
-        samples: vec![Sample { time_ms: recent_minute_s() * 1_000, value: 1.0 }],
-        metadata: Some(MetricMetadata {
-            family: family.into(),
-            kind: MetricKind::Counter,
-            help: format!("Help of {family}."),
-            unit: String::new(),
-        }),
-        ..TimeSeries::default()
-    };
-    let all = vec![series("a", "x_total", "x"), series("b", "y_seconds_sum", "y_seconds")];
-    bench.append(pharos_storage::Batch::Samples(all)).await;
-    let get = async |query: &str| bench.get(&format!("/api/v1/targets/metadata?{query}")).await;
-    let target = json!({ "instance": "a:1", "job": "a" });
-    let (_, body) = get(&query_string([("match_target", "{job=\"a\"}")])).await;
-    assert_eq!(
-        body["data"],
-        json!([{ "target": target, "type": "counter", "help": "Help of x.", "unit": "", "metric": "x" }])
-    );
-    let (_, body) = get("metric=x").await;
-    assert_eq!(
-        body["data"],
-        json!([{ "target": target, "type": "counter", "help": "Help of x.", "unit": "" }])
-    );
-    assert_eq!(get("").await.1["data"].as_array().map(Vec::len), Some(2));
-    assert_eq!(get("limit=1").await.1["data"].as_array().map(Vec::len), Some(1));
-    assert_eq!(get("metric=none").await.0, 404);
-    assert_eq!(get("limit=many").await.0, 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]
