@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 import { graphDocument } from "./fixture/graph.mjs";
 import { bookinfo, large, rateAt } from "./fixture/mesh.mjs";
 import { labelNames, labelValues, metricNames, series } from "./fixture/metrics.mjs";
+import { ruleGroups } from "./fixture/rules.mjs";
 import { REQUESTS_PER_S, logRows, numberOf, summary, trace } from "./fixture/requests.mjs";
 
 const DIST = new URL("../dist/", import.meta.url).pathname;
@@ -135,6 +136,7 @@ function answer(mesh, url, query, startedMs) {
   const { pathname } = url;
   const prometheus = (data) => ({ status: "success", data });
   if (pathname === "/api/v1/status") return status(mesh, startedMs);
+  if (pathname === "/api/v1/rules") return prometheus({ groups: ruleGroups(mesh) });
   if (pathname === "/api/v1/sql") return histogram(mesh);
   if (pathname === "/api/v1/graph") return graphDocument(mesh, query);
   if (pathname === "/api/v1/access-logs") return accessLogs(mesh, query);

@@ -32,6 +32,7 @@ const PAGES = [
   ],
   ["/logs", (page) => page.locator(".log-row:not(.head)").first().click()],
   ["/metrics", (page) => page.locator(".starting-points").waitFor()],
+  ["/alerts", (page) => page.getByText(/\d+ rules? in|No rules/).first().waitFor()],
   ["/metrics?q=up", (page) => page.waitForLoadState("networkidle")],
 ];
 

@@ -135,6 +135,40 @@ describe("metrics", () => {
   });
 });
 
+describe("alerts", () => {
+  test("rules are listed by group, open to their alerts, and are narrowed by state and words", async (t) => {
+    if (!server.isFixture) return t.skip("a live server has rules of its own");
+    await onPage("/alerts", async (page) => {
+      const rows = page.locator("details.rule");
+      await rows.first().waitFor();
+      assert.equal(await rows.count(), 5);
+      await page.locator("summary", { hasText: "ManyErrors" }).click();
+      const alerts = page.locator("details[open] .alert-table tbody tr");
+      assert.equal(await alerts.count(), 2);
+      assert.match(await alerts.first().innerText(), /Firing[^]*ratings-v1[^]*21m ago[^]*0\.127/);
+      await page.getByRole("button", { name: /Failing 1/ }).click();
+      await page.waitForURL(/show=failing/);
+      assert.equal(await rows.count(), 1);
+      await rows.first().click();
+      await page.getByText("found duplicate series").waitFor();
+      await page.getByRole("button", { name: /Failing 1/ }).click();
+      await page.getByRole("searchbox", { name: "Search rules" }).fill("reviews-v3");
+      await page.waitForURL(/q=reviews-v3/);
+      assert.equal(await rows.count(), 1);
+      await rows.first().locator("summary").click();
+      await page.locator(".expression").click();
+      await page.waitForURL(/\/metrics\?.*q=sum/);
+      await page.locator(".chart-plot canvas").waitFor();
+    });
+  });
+
+  test("300 rules are listed", async () => {
+    const large = await backend("large");
+    await onPage("/alerts", (page) => page.getByText("300 rules in 10 groups").waitFor(), large.url);
+    await large.close();
+  });
+});
+
 test("Ctrl-K leads to a place by its name", () =>
   onPage("/graph", async (page) => {
     await graphReady(page, 5);
@@ -159,13 +193,14 @@ describe("an empty server", () => {
     ["/traces", "No traces yet"],
     ["/logs", "No access-log rows yet"],
     ["/metrics?q=up", "No series yet"],
+    ["/alerts", "No rules"],
   ]) {
     test(`${path} says why, and what to do`, () =>
       onPage(
         path,
         async (page) => {
           await page.getByRole("heading", { name: words }).waitFor();
-          await page.locator(".snippet pre").waitFor();
+          await page.locator(".snippet pre").first().waitFor();
         },
         empty.url,
       ));
@@ -176,7 +211,7 @@ describe("a failing server", () => {
   test("each page names the failure and stays usable", async () => {
     const failing = await backend("failing");
     const { page, context } = await openPage(browser);
-    for (const path of ["/graph", "/traces", "/logs", "/metrics?q=up"]) {
+    for (const path of ["/graph", "/traces", "/logs", "/metrics?q=up", "/alerts"]) {
       await page.goto(failing.url + path);
       await page.getByText("Storage is not ready").first().waitFor();
     }

@@ -50,9 +50,16 @@ const SHOTS = [
   ],
 ];
 
+const alertsReady = (page) => page.locator(".rule-group").first().waitFor();
+
 const server = await backend();
 const extra = server.isFixture
   ? [
+      ["", "alerts", "/alerts", alertsReady],
+      ["", "alerts-open", "/alerts", async (page) => (await alertsReady(page), await page.getByText("ManyErrors").click(), await page.getByText("Joins").click())],
+      ["large", "alerts-300", "/alerts", alertsReady],
+      ["empty", "alerts-empty", "/alerts", (page) => page.getByText("No rules").waitFor()],
+      ["failing", "alerts-failing", "/alerts", (page) => page.getByRole("alert").first().waitFor()],
       ["large", "graph-1000-folded", "/graph", (page) => graphReady(page, 30)],
       ["large", "graph-1000-open", "/graph?open=*", (page) => graphReady(page, 1000)],
       ["empty", "empty", "/graph", (page) => page.locator(".snippet").waitFor()],

@@ -41,6 +41,14 @@ const PAGES: { path: string; title: string; icon: IconName; key: string; page: C
     page: async () => (await import("../pages/metrics/MetricsPage")).MetricsPage,
     lazy: true,
   },
+  {
+    path: "/alerts",
+    title: "Alerts",
+    icon: "alerts",
+    key: "g a",
+    page: async () => (await import("../pages/alerts/AlertsPage")).AlertsPage,
+    lazy: true,
+  },
 ];
 
 const pageAt = (at: string) =>

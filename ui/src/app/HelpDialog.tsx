@@ -8,7 +8,7 @@ const KEYS: [where: string, keys: [key: string, does: string][]][] = [
       ["?", "this help"],
       ["/", "to the search or filter box"],
       ["Ctrl K", "go to a page, service, metric or trace"],
-      ["g then g, t, l, m", "go to Graph, Traces, Logs, Metrics"],
+      ["g then g, t, l, m, a", "go to Graph, Traces, Logs, Metrics, Alerts"],
       ["t", "time window"],
       ["p", "pause or go on"],
       ["d", "light or dark"],

@@ -18,6 +18,8 @@ const PAGES: Entry[] = [
   { title: "Logs of failed requests", detail: "status:5xx", href: "/logs?q=status:5xx" },
   { title: "Live tail", detail: "requests as they come", href: "/logs?live=1" },
   { title: "Metrics", detail: "PromQL", href: "/metrics" },
+  { title: "Alerts", detail: "rules and alerts", href: "/alerts" },
+  { title: "Alerts that fire", detail: "firing rules", href: "/alerts?show=firing" },
 ];
 
 export function Palette({ close }: { close: () => void }) {
