@@ -32,6 +32,8 @@ pub struct EngineConfig {
     /// PromQL queries that run at once; further ones wait for their turn.
     pub promql_concurrency: usize,
     pub promql_max_samples: usize,
+    /// Remote reads that are answered at once; further ones wait for their turn.
+    pub remote_read_concurrency: usize,
     /// Series that one selector may match.
     pub promql_max_series: usize,
     pub sql_timeout: Duration,
@@ -54,6 +56,7 @@ impl Default for EngineConfig {
             promql_lookback: Duration::from_secs(300),
             promql_concurrency: 20,
             promql_max_samples: 50_000_000,
+            remote_read_concurrency: 10,
             promql_max_series: 1_000_000,
             sql_timeout: Duration::from_secs(60),
             sql_max_rows: 10_000,
@@ -79,6 +82,7 @@ struct Inner {
     host: RwLock<Arc<dyn Host>>,
     rules: Rules,
     promql_permits: Arc<Semaphore>,
+    remote_read_permits: Arc<Semaphore>,
     sql: SqlEngine,
 }
 
@@ -90,6 +94,7 @@ impl Engine {
             host: RwLock::new(Arc::new(NoHost)),
             rules: Rules::new(storage.clone(), &config),
             promql_permits: Arc::new(Semaphore::new(config.promql_concurrency.max(1))),
+            remote_read_permits: Arc::new(Semaphore::new(config.remote_read_concurrency.max(1))),
             sql: SqlEngine::new(storage.clone(), &config),
             storage,
             config,
@@ -141,6 +146,10 @@ impl Engine {
 
     pub(crate) fn promql_permits(&self) -> Arc<Semaphore> {
         self.0.promql_permits.clone()
+    }
+
+    pub(crate) fn remote_read_permits(&self) -> Arc<Semaphore> {
+        self.0.remote_read_permits.clone()
     }
 }
 

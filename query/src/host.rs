@@ -33,6 +33,11 @@ pub trait Host: Send + Sync {
         None
     }
 
+    /// The metrics of the process itself, counters and gauges, in Prometheus' text format.
+    fn own_metrics(&self) -> String {
+        String::new()
+    }
+
     /// For `/api/v1/status/config` and `runtimeinfo`.
     fn configuration(&self) -> Configuration {
         Configuration::default()

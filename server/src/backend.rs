@@ -69,7 +69,15 @@ impl Sockets {
         let Sockets { ui, prometheus, otlp_grpc, otlp_http, zipkin, jaeger } = self;
         let addresses =
             [&ui, &prometheus, &otlp_grpc, &otlp_http, &zipkin, &jaeger].map(|l| (l.name, l.address));
-        let process = Process::new(addresses.to_vec(), collector.clone(), engine.rules().clone(), reread);
+        let metrics =
+            self_metrics::self_metrics(storage.clone(), collector.clone(), engine.rules().clone(), started);
+        let process = Process::new(
+            addresses.to_vec(),
+            collector.clone(),
+            engine.rules().clone(),
+            metrics.clone(),
+            reread,
+        );
         engine.set_host(process.clone());
         process.apply(&config).await?;
         let rules = engine.rules().clone();
@@ -87,7 +95,7 @@ impl Sockets {
             .merge(collector.remote_write_router())
             // Prometheus takes OTLP under a path of its own.
             .nest("/api/v1/otlp", collector.otlp_http_router())
-            .merge(self_metrics::router(storage, collector.clone(), backend.rules.clone(), started));
+            .merge(metrics.router());
         let scraper = collector.clone();
         let mut tasks = vec![
             ui.serve(for_ui, stop.clone()),

@@ -11,7 +11,7 @@ use pharos_query::{
     ServerStatus, TargetMetadata,
 };
 
-use crate::{prometheus_config, settings::Config};
+use crate::{prometheus_config, self_metrics::SelfMetrics, settings::Config};
 
 /// Reads the configuration again, from where it was read first.
 pub(crate) type Reread = Arc<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
@@ -25,6 +25,7 @@ struct Inner {
     collector: Collector,
     rules: Rules,
     alertmanagers: Alertmanagers,
+    metrics: SelfMetrics,
     reread: Reread,
     loaded: Mutex<Configuration>,
 }
@@ -34,12 +35,13 @@ impl Process {
         listeners: Vec<(&'static str, SocketAddr)>,
         collector: Collector,
         rules: Rules,
+        metrics: SelfMetrics,
         reread: Reread,
     ) -> Process {
         let alertmanagers = Alertmanagers::default();
         rules.set_alertmanagers(ToldOfAlerts(alertmanagers.clone()));
         let loaded = Mutex::default();
-        Process(Arc::new(Inner { listeners, collector, rules, alertmanagers, reread, loaded }))
+        Process(Arc::new(Inner { listeners, collector, rules, alertmanagers, metrics, reread, loaded }))
     }
 
     /// Puts the parts of a configuration in force that may change while Pharos runs: what is scraped, OTLP, rules and
@@ -140,6 +142,10 @@ impl Host for Process {
             keep: step.keep,
         };
         Some(steps.into_iter().map(step).collect())
+    }
+
+    fn own_metrics(&self) -> String {
+        self.0.metrics.text()
     }
 
     fn configuration(&self) -> Configuration {

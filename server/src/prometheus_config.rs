@@ -158,7 +158,7 @@ mod tests {
         let of = |global: Value, alerting: Value| {
             let settings = rule_settings(Some(&global), &[], String::new(), Path::new(""));
             let alerting = super::alerting(Some(&alerting), Path::new(""));
-            settings.and_then(|_| alerting).map(|_| ()).map_err(|error| format!("{error:#}"))
+            settings.and(alerting).map(|_| ()).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(of(json!({ "external_labels": { "cluster": "a" } }), json!({})), Ok(()));
         for (global, alerting, words) in [

@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use pharos_collector::Collector;
-use pharos_query::Rules;
+use pharos_query::{NotifierCounts as Counted, Rules};
 use pharos_storage::Storage;
 use prometheus_client::{
     collector::Collector as Measure,
@@ -27,13 +27,36 @@ use prometheus_client::{
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(crate) fn router(storage: Storage, collector: Collector, rules: Rules, started: Instant) -> Router {
+/// All metrics of the process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SelfMetrics(Arc<Registry>);
+
+impl SelfMetrics {
+    pub(crate) fn router(&self) -> Router {
+        Router::new().route("/metrics", get(metrics)).with_state(self.0.clone())
+    }
+
+    /// In Prometheus' older text format.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to memory does not fail.
+        let _ = encode(&mut text, &self.0);
+        plain_text(&text)
+    }
+}
+
+pub(crate) fn self_metrics(
+    storage: Storage,
+    collector: Collector,
+    rules: Rules,
+    started: Instant,
+) -> SelfMetrics {
     let mut registry = Registry::with_prefix("pharos");
     let build = Family::<[(&str, &str); 1], Gauge>::default();
     build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
     registry.register("build_info", "Version of this Pharos; always 1", build);
     registry.register_collector(Box::new(Figures { storage, collector, rules, started }));
-    Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry))
+    SelfMetrics(Arc::new(registry))
 }
 
 async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> Response {
@@ -130,13 +153,17 @@ impl Measure for Figures {
             ]),
         )?;
 
+        let Counted { alertmanagers, queued, .. } = rules.alerts;
+        gauge(&mut encoder, "alertmanagers", "Alertmanagers that are told of alerts", None, alertmanagers)?;
+        gauge(&mut encoder, "alert_queue_length", "Alerts that wait to be pushed", None, queued)?;
+
         let stored = self.storage.stats();
-        gauges(
+        gauge(
             &mut encoder,
             "damaged_files",
             "Data files of which a read found since the start that they are not as they were written",
             None,
-            std::iter::once(([], stored.damaged_files)),
+            stored.damaged_files,
         )?;
         let tables = stored.tables;
         let by_table = |value: fn(&pharos_storage::TableStats) -> u64| {
@@ -156,14 +183,14 @@ impl Measure for Figures {
             &mut encoder,
             "resident_memory",
             "Memory that the process holds",
-            &Unit::Bytes,
+            Some(&Unit::Bytes),
             resident_bytes(),
         )?;
         gauge(
             &mut encoder,
             "uptime",
             "Time since the start",
-            &Unit::Seconds,
+            Some(&Unit::Seconds),
             self.started.elapsed().as_secs(),
         )
     }
@@ -203,11 +230,11 @@ fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    unit: &Unit,
+    unit: Option<&Unit>,
     value: u64,
 ) -> Result<(), std::fmt::Error> {
     let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-    gauge.encode(encoder.encode_descriptor(name, help, Some(unit), gauge.metric_type())?)
+    gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
 }
 
 /// 0 where the kernel does not tell.

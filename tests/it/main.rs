@@ -14,5 +14,6 @@ mod reload;
 mod remote_read;
 mod restart;
 mod rules;
+mod scrape_pools;
 mod storage_tools;
 mod table_readers;

@@ -58,7 +58,7 @@ groups:
       - {record: "pharos:up", expr: "vector(1)", labels: {team: mesh}}
       - alert: AlwaysFiring
         expr: pharos:up > 0
-        labels: {severity: page}
+        labels: {severity: page, replica: "1"}
         annotations: {summary: "{{ $labels.team }} of {{ $externalLabels.cluster }} has {{ $value }}"}
 "#;
 
@@ -76,13 +76,16 @@ async fn rules_are_recorded_alerts_reach_alertmanager_and_a_reload_changes_both(
     let config = folder.path().join("pharos.yml");
     std::fs::write(
         &config,
-        format!(
-            "external_url: http://pharos.example\n\
-             global: {{evaluation_interval: 1s, external_labels: {{cluster: east}}}}\n\
-             rule_files: ['*.rules.yml']\n\
-             alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{}']}}]}}]}}\n",
-            alertmanager.address
-        ),
+        "external_url: http://pharos.example\n\
+         global: {evaluation_interval: 1s, external_labels: {cluster: east}}\n\
+         rule_files: ['*.rules.yml']\n\
+         alerting:\n  \
+           alert_relabel_configs: [{regex: replica, action: labeldrop}]\n  \
+           alertmanagers: [{file_sd_configs: [{files: [managers.json]}]}]\n",
+    )?;
+    std::fs::write(
+        folder.path().join("managers.json"),
+        serde_json::json!([{ "targets": [alertmanager.address] }]).to_string(),
     )?;
     let config = config.display().to_string();
     let data = folder.path().join("data");
@@ -95,6 +98,10 @@ async fn rules_are_recorded_alerts_reach_alertmanager_and_a_reload_changes_both(
     assert_eq!(alert["annotations"]["summary"], "mesh of east has 1", "{alert}");
     assert_eq!(alert["labels"]["cluster"], "east", "{alert}");
     assert_eq!(alert["labels"]["alertname"], "AlwaysFiring", "{alert}");
+    ensure!(alert["labels"].get("replica").is_none(), "relabelling drops it: {alert}");
+    let managers = get_json(&pharos.url("prometheus", "/api/v1/alertmanagers")).await?;
+    let url = format!("http://{}/api/v2/alerts", alertmanager.address);
+    assert_eq!(managers["data"]["activeAlertmanagers"], serde_json::json!([{ "url": url }]));
     assert_eq!(
         alert["generatorURL"], "http://pharos.example/graph?g0.expr=pharos%3Aup+%3E+0&g0.tab=1",
         "{alert}"

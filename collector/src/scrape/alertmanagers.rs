@@ -128,6 +128,10 @@ impl AlertmanagerYaml {
         for config in self.dns_sd_configs {
             found.push(config.resolve()?);
         }
+        #[cfg(feature = "kubernetes_sd")]
+        for config in self.kubernetes_sd_configs {
+            found.push(config.resolve(base)?);
+        }
         let prefix = self.path_prefix.trim_matches('/');
         let separator = if prefix.is_empty() { "" } else { "/" };
         let set = SetConfig {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ pub struct ScrapeConfig {
     pub(super) jobs: Vec<Job>,
     pub(crate) otlp: OtlpConfig,
     /// Each job as it was written, by its name.
-    documents: BTreeMap<String, serde_json::Value>,
+    documents: Arc<BTreeMap<String, serde_json::Value>>,
 }
 
 /// A scrape configuration cannot be used; the message says what is wrong, and where.
@@ -59,7 +60,7 @@ impl ScrapeConfig {
             jobs.push(job);
         }
         file.otlp.check().map_err(|fault| ScrapeConfigError(format!("otlp: {fault}")))?;
-        Ok(ScrapeConfig { jobs, otlp: file.otlp, documents })
+        Ok(ScrapeConfig { jobs, otlp: file.otlp, documents: Arc::new(documents) })
     }
 
     /// The job of this name as it was written, secrets among it.

@@ -1,10 +1,5 @@
 //! Routes of Prometheus' API. Queries are taken by GET and as a posted form.
 
-use super::{
-    exemplars::exemplars, features, form::Form, labels, notifications, parse_query, query, remote_read,
-    respond::ApiError, rules, scrape_pools, status, targets,
-};
-use crate::{Engine, params::Params};
 use axum::{
     Router,
     body::Bytes,
@@ -13,6 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
+
+use super::{
+    exemplars::exemplars, features, form::Form, labels, notifications, parse_query, query, remote_read,
+    respond::ApiError, rules, scrape_pools, self_metrics, status, targets,
+};
+use crate::{Engine, params::Params};
 
 /// Of a posted form, as in Go's HTTP server.
 const MAX_FORM_BYTES: usize = 10 << 20;
@@ -47,6 +48,7 @@ pub(crate) fn router() -> Router<Engine> {
         .route("/api/v1/status/config", of_index(status::config))
         .route("/api/v1/status/flags", of_index(status::flags))
         .route("/api/v1/status/runtimeinfo", of_index(status::runtime_info))
+        .route("/api/v1/status/self_metrics", of_index(self_metrics::self_metrics))
         .route("/api/v1/status/tsdb", of_index(status::tsdb))
         .route("/api/v1/status/tsdb/blocks", of_index(status::blocks))
         .route("/api/v1/status/walreplay", of_index(status::wal_replay))
@@ -148,6 +150,7 @@ async fn reload(State(engine): State<Engine>) -> Response {
     }
 }
 
-async fn federate(State(engine): State<Engine>, headers: HeaderMap, Form(params): Form) -> ApiResult {
-    super::federate::federate(&engine, &params, &headers).await
+async fn federate(State(engine): State<Engine>, headers: HeaderMap, Form(params): Form) -> Response {
+    let answer = super::federate::federate(&engine, &params, &headers).await;
+    answer.unwrap_or_else(ApiError::into_plain_text)
 }

@@ -14,6 +14,7 @@ mod remote_read;
 mod respond;
 mod rules;
 mod scrape_pools;
+mod self_metrics;
 mod source;
 mod status;
 mod targets;

@@ -64,6 +64,13 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// For what lies outside of the API, as Prometheus answers there.
+    pub(crate) fn into_plain_text(self) -> Response {
+        (self.status, format!("{}\n", self.message)).into_response()
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({ "status": "error", "errorType": self.kind, "error": self.message });

@@ -64,6 +64,7 @@ pub(crate) fn flags(engine: &Engine, _: &Params) -> Answer {
         ("query.max-concurrency", config.promql_concurrency.to_string()),
         ("query.max-samples", config.promql_max_samples.to_string()),
         ("query.timeout", duration_text(config.promql_timeout)),
+        ("storage.remote.read-concurrent-limit", config.remote_read_concurrency.to_string()),
         ("storage.tsdb.retention.time", retention),
         ("web.enable-admin-api", "false".to_string()),
         ("web.enable-lifecycle", "true".to_string()),

@@ -1,7 +1,7 @@
 //! Alerts on their way to Alertmanagers: API v2, `POST /api/v2/alerts`.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -227,15 +227,16 @@ impl Notifier {
     async fn push(&self, batch: &[Outgoing]) {
         let alertmanagers = self.alertmanagers().active();
         let posts = alertmanagers.iter().map(async |alertmanager| {
-            let for_it: Vec<Outgoing> = batch
+            let (places, for_it): (Vec<usize>, Vec<Outgoing>) = batch
                 .iter()
-                .filter_map(|alert| {
+                .enumerate()
+                .filter_map(|(place, alert)| {
                     let labels = alertmanager.relabel(alert.labels.clone())?;
-                    Some(Outgoing { labels, ..alert.clone() })
+                    Some((place, Outgoing { labels, ..alert.clone() }))
                 })
-                .collect();
+                .unzip();
             if for_it.is_empty() {
-                return true;
+                return (places, true);
             }
             let pushed = match serde_json::to_vec(&for_it) {
                 Ok(body) => alertmanager.push(body).await,
@@ -246,11 +247,13 @@ impl Notifier {
             if let Err(error) = &pushed {
                 tracing::warn!(alertmanager = alertmanager.url(), error, "alerts are not delivered");
             }
-            pushed.is_ok()
+            (places, pushed.is_ok())
         });
-        let taken = futures::future::join_all(posts).await;
-        if !taken.contains(&true) {
-            self.0.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let (mut taken, mut missed) = (BTreeSet::new(), BTreeSet::new());
+        for (places, is_taken) in futures::future::join_all(posts).await {
+            if is_taken { taken.extend(places) } else { missed.extend(places) }
         }
+        let dropped = missed.difference(&taken).count();
+        self.0.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 }

@@ -258,7 +258,7 @@ impl PartitionStream for MetricPartition {
     }
 }
 
-/// Samples without the markers of series' ends; native histograms are no rows.
+/// Samples without the markers of series' ends.
 async fn read(
     storage: &Storage,
     series: &[(SeriesId, Labels)],
@@ -269,12 +269,18 @@ async fn read(
     let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
     let found = storage.read_samples(&ids, first_ms, last_ms).await.map_err(external)?;
     let mut found = found.into_iter().peekable();
+    let histograms = storage.read_histograms(&ids, first_ms, last_ms).await.map_err(external)?;
+    let mut histograms = histograms.into_iter().peekable();
     let mut rows = Vec::with_capacity(series.len());
     for (id, labels) in series {
-        let Some(column) = found.next_if(|column| column.id == *id) else { continue };
-        let samples = column.times_ms.iter().zip(&column.values).filter(|(_, value)| !is_stale(**value));
-        let (times_ms, values) = samples.map(|(time_ms, value)| (*time_ms, *value)).unzip();
-        rows.push(SeriesRows { labels, times_ms, values });
+        let floats = found.next_if(|column| column.id == *id);
+        let floats = floats.iter().flat_map(|column| column.times_ms.iter().zip(&column.values));
+        let floats = floats.filter(|(_, value)| !is_stale(**value));
+        let (times_ms, values) = floats.map(|(time_ms, value)| (*time_ms, *value)).unzip();
+        let own = histograms.next_if(|known| known.id == *id).map(|known| known.samples).unwrap_or_default();
+        let own = own.into_iter().filter(|(_, histogram)| !histogram.is_stale());
+        let histograms = own.map(|(time_ms, histogram)| (time_ms, Arc::new((&*histogram).into()))).collect();
+        rows.push(SeriesRows { labels, times_ms, values, histograms });
     }
     Ok(batch_of(columns, schema, &rows)?)
 }

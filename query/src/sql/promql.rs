@@ -15,7 +15,9 @@ use datafusion::{
     logical_expr::Expr,
 };
 use pharos_model::{Labels, UnixNanos, parse_duration_ms};
-use pharos_promql::{EvalError, Features, Limits, Query, SampleValue, Value, evaluate, parse_with};
+use pharos_promql::{
+    EvalError, Features, Histogram, Limits, Query, SampleValue, Value, evaluate, parse_with,
+};
 use pharos_storage::Storage;
 use tokio::runtime::Handle;
 
@@ -46,6 +48,9 @@ impl fmt::Debug for PromqlFunction {
         f.write_str("promql")
     }
 }
+
+/// The labels of a series, its floats and its native histograms.
+type SeriesOf = (Labels, Vec<(i64, f64)>, Vec<(i64, Arc<Histogram>)>);
 
 const USAGE: &str = "promql takes ('query'), ('query', time) or ('query', start, end, step); times are timestamps, \
                      RFC 3339 or unix seconds, a step is '30s', seconds or an interval";
@@ -91,28 +96,23 @@ impl PromqlFunction {
         // Reading blocks on the runtime, which a thread that works for it already may not.
         let value = std::thread::scope(|scope| scope.spawn(|| self.evaluate(text, times)).join())
             .map_err(|_| DataFusionError::Internal("the evaluation broke off".into()))??;
-        let histograms =
-            || plan("promql: the result has native histograms; take a number of them, as by histogram_avg()");
-        let mut series: Vec<(Labels, Vec<i64>, Vec<f64>)> = Vec::new();
+        let mut series: Vec<SeriesOf> = Vec::new();
         match value {
             Value::Scalar { time_ms, value } => {
-                series.push((Labels::empty(), vec![time_ms], vec![value]));
+                series.push((Labels::empty(), vec![(time_ms, value)], Vec::new()));
             }
             Value::Text { .. } => return Err(plan("promql: a text is no table")),
             Value::Vector(samples) => {
                 for sample in samples {
-                    let SampleValue::Float(value) = sample.value else { return Err(histograms()) };
-                    series.push((sample.labels, vec![sample.time_ms], vec![value]));
+                    let (floats, histograms) = match sample.value {
+                        SampleValue::Float(value) => (vec![(sample.time_ms, value)], Vec::new()),
+                        SampleValue::Histogram(histogram) => (Vec::new(), vec![(sample.time_ms, histogram)]),
+                    };
+                    series.push((sample.labels, floats, histograms));
                 }
             }
             Value::Matrix(matrix) => {
-                for one in matrix {
-                    if !one.histograms.is_empty() {
-                        return Err(histograms());
-                    }
-                    let (times_ms, values) = one.floats.into_iter().unzip();
-                    series.push((one.labels, times_ms, values));
-                }
+                series.extend(matrix.into_iter().map(|one| (one.labels, one.floats, one.histograms)));
             }
         }
         let names: BTreeSet<String> =
@@ -121,10 +121,9 @@ impl PromqlFunction {
         let schema = schema_of(&columns);
         let rows: Vec<SeriesRows<'_>> = series
             .iter_mut()
-            .map(|(labels, times_ms, values)| SeriesRows {
-                labels,
-                times_ms: std::mem::take(times_ms),
-                values: std::mem::take(values),
+            .map(|(labels, floats, histograms)| {
+                let (times_ms, values) = std::mem::take(floats).into_iter().unzip();
+                SeriesRows { labels, times_ms, values, histograms: std::mem::take(histograms) }
             })
             .collect();
         let batch = batch_of(&columns, &schema, &rows)?;

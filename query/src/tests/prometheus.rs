@@ -6,7 +6,7 @@ use pharos_model::{
 use pharos_proto::prometheus::exposition::{MetricFamily, MetricType};
 use pharos_storage::Batch;
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Bench, query_string, recent_minute_s};
 use crate::EngineConfig;
@@ -315,5 +315,6 @@ async fn federation_gives_the_current_value_with_its_time() {
         )
     );
     let (status, body) = bench.get("/federate?match[]=a%7B").await;
-    assert_eq!((status.as_u16(), &body["errorType"]), (400, &Value::from("bad_data")));
+    let text = body.as_str().unwrap_or_default();
+    assert!(status == 400 && text.contains("parse error"), "{status} {body}");
 }

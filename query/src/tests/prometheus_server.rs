@@ -49,6 +49,10 @@ impl Host for Server {
         (pool == "mesh").then(|| vec![RelabelStep { rule, output: labels, keep: true }])
     }
 
+    fn own_metrics(&self) -> String {
+        "# HELP up Help.\n# TYPE up gauge\nup 1\n# HELP down Help.\n# TYPE down gauge\ndown 1\n".into()
+    }
+
     fn configuration(&self) -> Configuration {
         Configuration {
             reload_succeeded: Some(false),
@@ -120,6 +124,13 @@ async fn the_server_tells_of_itself() {
             "/api/v1/notifications",
             json!([{ "text": "Configuration reload has failed.", "date": "1970-01-01T00:00:01Z", "active": true }]),
         ),
+        (
+            "/api/v1/status/self_metrics?metric_name_pattern=u.",
+            json!([{
+                "name": "up", "help": "Help.", "type": "GAUGE",
+                "metric": [{ "label": [], "gauge": { "value": 1.0 } }],
+            }]),
+        ),
         ("/api/v1/status/tsdb/blocks", json!({ "blocks": [] })),
         ("/api/v1/status/walreplay", json!({ "min": 0, "max": 0, "current": 0 })),
         // All of time the wrong way round is none of it.
@@ -144,6 +155,7 @@ async fn wrong_parameters_are_named_as_prometheus_does() {
         ("/api/v1/scrape_pools/config?scrapePool=none", 400, "bad_data", "error retrieving scrape config"),
         ("/api/v1/targets/relabel_steps?scrapePool=mesh", 400, "bad_data", "no labels parameter provided"),
         ("/api/v1/targets/relabel_steps?scrapePool=mesh&labels=%7B", 400, "bad_data", "error parsing labels"),
+        ("/api/v1/status/self_metrics?metric_name_pattern=(", 400, "bad_data", "invalid metric_name_pattern"),
         ("/api/v1/status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
         ("/api/v1/status/tsdb?limit=10001", 400, "bad_data", "limit must not exceed 10000"),
         ("/api/v1/rules?type=other", 400, "bad_data", "not supported value \"other\""),

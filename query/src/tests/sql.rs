@@ -246,13 +246,14 @@ async fn a_metric_is_a_table_with_its_labels_as_columns() {
         answer["columns"],
         json!([
             { "name": "time", "type": "timestamp" }, { "name": "value", "type": "double" },
+            { "name": "histogram", "type": "struct" },
             { "name": "app", "type": "string" }, { "name": "code", "type": "string" },
             { "name": "pod", "type": "string" },
         ])
     );
     // The marker of its end is no row; an absent label is null.
     let time = jiff::Timestamp::from_second(start_s).expect("a time").to_string();
-    assert_eq!(answer["rows"], json!([[time, 7.0, "c", "503", null]]));
+    assert_eq!(answer["rows"], json!([[time, 7.0, null, "c", "503", null]]));
     for (query, want) in [
         (
             "SELECT app, count(*) FROM metric('requests_total') GROUP BY app ORDER BY app",
@@ -316,6 +317,63 @@ async fn a_metric_is_a_table_with_its_labels_as_columns() {
         let (status, answer) = ask(&bench, query).await;
         let detail = answer["detail"].as_str().unwrap_or("");
         assert!(status == 400 && detail.contains(words), "{query}: {status} {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn native_histograms_are_a_column() {
+    use pharos_model::{HistogramSample, NativeHistogram, Sample, TimeSeries};
+    let bench = Bench::new().await;
+    let start_s = super::recent_minute_s() - 600;
+    let at = |t: i64| HistogramSample {
+        time_ms: t * 1_000,
+        histogram: NativeHistogram {
+            count: 4.0,
+            sum: 10.0,
+            positive: vec![(1, 1.0), (2, 3.0)],
+            ..NativeHistogram::default()
+        },
+    };
+    let end = HistogramSample { time_ms: (start_s + 60) * 1_000, histogram: NativeHistogram::stale() };
+    let series = TimeSeries {
+        labels: Labels::from_pairs([("__name__", "latency"), ("pod", "a")]),
+        samples: vec![Sample { time_ms: (start_s - 15) * 1_000, value: 1.5 }],
+        histograms: vec![at(start_s), at(start_s + 15), end],
+        ..TimeSeries::default()
+    };
+    bench.append(Batch::Samples(vec![series])).await;
+    let buckets =
+        json!([{ "lower": 1.0, "upper": 2.0, "count": 1.0 }, { "lower": 2.0, "upper": 4.0, "count": 3.0 }]);
+    for _ in 0..2 {
+        for (query, want) in [
+            (
+                "SELECT value, histogram, pod FROM metric('latency') ORDER BY time LIMIT 2",
+                json!([
+                    [1.5, null, "a"],
+                    [null, { "count": 4.0, "sum": 10.0, "buckets": buckets }, "a"],
+                ]),
+            ),
+            ("SELECT count(*), count(value), count(histogram) FROM metric('latency')", json!([[3, 1, 2]])),
+            ("SELECT sum(histogram['sum']) / sum(histogram['count']) FROM metric('latency')", json!([[2.5]])),
+            (
+                "SELECT b['upper'], sum(b['count']) FROM \
+                 (SELECT unnest(histogram['buckets']) b FROM metric('latency')) GROUP BY 1 ORDER BY 1",
+                json!([[2.0, 2.0], [4.0, 6.0]]),
+            ),
+        ] {
+            let (status, answer) = ask(&bench, query).await;
+            assert_eq!((status.as_u16(), &answer["rows"]), (200, &want), "{query}: {answer}");
+        }
+        let query = format!(
+            "SELECT histogram['count'], value, pod FROM promql('latency * 2', {}, {}, 15)",
+            start_s,
+            start_s + 15
+        );
+        let (status, answer) = ask(&bench, &query).await;
+        let want = json!([[8.0, null, "a"], [8.0, null, "a"]]);
+        assert_eq!((status.as_u16(), &answer["rows"]), (200, &want), "{query}: {answer}");
+        // The same again out of files.
+        bench.storage.flush().await.expect("flushed");
     }
 }
 

@@ -1,9 +1,8 @@
-//! `POST /api/v1/read`: Prometheus' remote read, as samples or as a stream of XOR chunks.
-//!
-//! The answer is a stream of chunks where the client takes it and no native histogram is asked for; else it is one
-//! message of samples. Errors are plain text, as Prometheus' own.
+//! `POST /api/v1/read`: Prometheus' remote read, as one message of samples or as a stream of chunks: of the two, what
+//! the client names first. Errors are plain text, as Prometheus' own.
 
 mod frames;
+mod histogram_chunk;
 mod samples;
 #[cfg(test)]
 mod tests;
@@ -18,7 +17,7 @@ use pharos_model::{LabelMatcher, Labels, MatchOp, SeriesId, TimeRange, UnixNanos
 use pharos_proto::prometheus::remote_write_v1::{
     Label, Query, ReadRequest, label_matcher::Type, read_request::ResponseType,
 };
-use pharos_storage::{Storage, StorageError};
+use pharos_storage::StorageError;
 use prost::Message;
 
 use crate::Engine;
@@ -38,6 +37,8 @@ enum ReadError {
     Request(String),
     #[error("exceeded sample limit ({MAX_SAMPLES})")]
     TooManySamples,
+    #[error("the server is stopping")]
+    Closed,
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -50,6 +51,7 @@ impl IntoResponse for ReadError {
             | ReadError::Storage(StorageError::Matcher { .. } | StorageError::TooManySeries { .. }) => {
                 StatusCode::BAD_REQUEST
             }
+            ReadError::Closed => StatusCode::SERVICE_UNAVAILABLE,
             ReadError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, format!("{self}\n")).into_response()
@@ -85,14 +87,9 @@ async fn answer(engine: &Engine, body: &Bytes) -> Result<Response, ReadError> {
         return Err(ReadError::Request(format!("none of the response types {accepted:?} is known")));
     }
     let storage = engine.storage();
+    let permit = engine.remote_read_permits().acquire_owned().await.map_err(|_| ReadError::Closed)?;
     if prefers_chunks || !takes_samples {
-        if !have_histograms(storage, &selections).await? {
-            return Ok(frames::stream(storage.clone(), selections, external));
-        }
-        if !takes_samples {
-            let message = "the series have native histograms, which are given as SAMPLES alone";
-            return Err(ReadError::Request(message.into()));
-        }
+        return Ok(frames::stream(storage.clone(), selections, external, permit));
     }
     samples::respond(storage, selections, &external).await
 }
@@ -133,17 +130,6 @@ fn select(engine: &Engine, query: Query, external: &Labels) -> Result<Selected, 
     let mut series = engine.storage().select_series(&matchers, range, engine.config().promql_max_series)?;
     series.sort_by(|a, b| a.1.cmp(&b.1));
     Ok(Selected { series, first_ms, last_ms })
-}
-
-async fn have_histograms(storage: &Storage, selections: &[Selected]) -> Result<bool, ReadError> {
-    for selected in selections {
-        let ids: Vec<SeriesId> = selected.series.iter().map(|(id, _)| *id).collect();
-        let found = storage.read_histograms(&ids, selected.first_ms, selected.last_ms).await?;
-        if found.iter().any(|series| !series.samples.is_empty()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Sorted by name, with the external labels that the series does not have itself.

@@ -1,12 +1,12 @@
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
 use pharos_model::{
-    HistogramSample, NativeHistogram, Sample as ModelSample, TimeSeries as ModelSeries, stale_nan,
+    HistogramSample, NativeHistogram, ResetHint, Sample as ModelSample, TimeSeries as ModelSeries, stale_nan,
 };
 use pharos_proto::prometheus::remote_write_v1::{
-    ChunkedReadResponse, LabelMatcher as WireMatcher, ReadResponse,
+    ChunkedReadResponse, LabelMatcher as WireMatcher, ReadResponse, chunk::Encoding,
 };
-use pharos_storage::{Batch, StorageConfig};
+use pharos_storage::{Batch, Storage, StorageConfig};
 use tower::ServiceExt;
 
 use super::*;
@@ -44,6 +44,119 @@ fn chunks_hold_every_time_and_every_bit() {
         };
         assert_eq!(bits(decoded), bits(times.into_iter().zip(values).collect()));
     }
+}
+
+/// Written from the format's description alone: times, counts, zero counts, sums and the counts of all buckets.
+fn histograms_of(chunk: &[u8]) -> (u8, Vec<(i64, Vec<f64>)>) {
+    let count = u16::from_be_bytes([chunk[0], chunk[1]]);
+    let mut reader = xor::decode::Reader { bytes: chunk, at: 24 };
+    if reader.bits(8) == 255 {
+        reader.bits(64);
+    }
+    let schema = reader.varbit_int();
+    let mut buckets = 0;
+    for _ in 0..2 {
+        for _ in 0..reader.varbit().0 {
+            buckets += reader.varbit().0;
+            reader.varbit_int();
+        }
+    }
+    if schema == i64::from(NativeHistogram::CUSTOM_SCHEMA) {
+        for _ in 0..reader.varbit().0 {
+            if reader.varbit().0 == 0 {
+                reader.bits(64);
+            }
+        }
+    }
+    let (mut time, mut step) = (0, 0);
+    let mut floats = vec![(0u64, (0, 0)); 3 + buckets as usize];
+    let mut found = Vec::new();
+    for number in 0..count {
+        match number {
+            0 => time = reader.varbit_int(),
+            _ => {
+                step += reader.varbit_int();
+                time += step;
+            }
+        }
+        let mut stale = false;
+        for (place, (bits, window)) in floats.iter_mut().enumerate() {
+            if place < 3 || !stale {
+                match number {
+                    0 => *bits = reader.bits(64),
+                    _ => *bits ^= reader.changed(window),
+                }
+            }
+            stale |= place == 2 && pharos_model::is_stale(f64::from_bits(*bits));
+        }
+        let kept = if stale { 3 } else { floats.len() };
+        found.push((time, floats.iter().take(kept).map(|(bits, _)| f64::from_bits(*bits)).collect()));
+    }
+    (chunk[2], found)
+}
+
+#[test]
+fn chunks_hold_every_histogram() {
+    let histogram = |count: f64, positive: &[(i32, f64)], negative: &[(i32, f64)]| NativeHistogram {
+        count,
+        sum: count * 1.5,
+        zero_threshold: 2f64.powi(-128),
+        positive: positive.to_vec(),
+        negative: negative.to_vec(),
+        ..NativeHistogram::default()
+    };
+    let hinted = |reset_hint, of: NativeHistogram| NativeHistogram { reset_hint, ..of };
+    let custom = |count: f64| NativeHistogram {
+        schema: NativeHistogram::CUSTOM_SCHEMA,
+        custom_bounds: vec![0.005, 0.1, 1.0 / 3.0, 1e9],
+        zero_threshold: 0.0,
+        ..histogram(count, &[(0, 1.0), (3, count - 1.0)], &[])
+    };
+    let a = || histogram(3.0, &[(-5, 1.0), (1, 2.0)], &[]);
+    let b = || histogram(9.0, &[(-5, 1.0), (0, 4.0), (1, 2.0)], &[(900, 2.0)]);
+    let stale = NativeHistogram::stale;
+    // The flags and the number of histograms of each chunk.
+    let check = |histograms: Vec<NativeHistogram>, want: &[(u8, usize)]| {
+        let histograms: Vec<(i64, std::sync::Arc<NativeHistogram>)> = histograms
+            .into_iter()
+            .enumerate()
+            .map(|(at, one)| (NOW_MS + at as i64 * 15_000 + (at as i64 % 3), std::sync::Arc::new(one)))
+            .collect();
+        let chunks = histogram_chunk::encode_all(&histograms);
+        let mut rest = histograms.as_slice();
+        let mut shapes = Vec::new();
+        for chunk in &chunks {
+            let (flags, found) = histograms_of(&chunk.data);
+            shapes.push((flags, found.len()));
+            let (run, after) = rest.split_at(found.len());
+            assert_eq!((chunk.first_ms, chunk.last_ms), (run[0].0, run[run.len() - 1].0));
+            for ((time_ms, one), (got_ms, got)) in run.iter().zip(found) {
+                assert_eq!(*time_ms, got_ms);
+                assert_eq!(one.is_stale(), got.len() == 3 && pharos_model::is_stale(got[2]));
+                if !one.is_stale() {
+                    // Buckets that a histogram lacks are empty ones.
+                    let filled: Vec<f64> = got[3..].iter().copied().filter(|count| *count != 0.0).collect();
+                    let own: Vec<f64> =
+                        one.positive.iter().chain(&one.negative).map(|(_, count)| *count).collect();
+                    assert_eq!((got[0], got[1], got[2], filled), (one.count, one.zero_count, one.sum, own));
+                }
+            }
+            rest = after;
+        }
+        assert!(rest.is_empty());
+        assert_eq!(shapes, want);
+    };
+    check(vec![], &[]);
+    check(vec![a()], &[(0, 1)]);
+    // Buckets that come are no reset, buckets that go are one.
+    check(vec![a(), b(), b()], &[(0, 3)]);
+    check(vec![b(), a()], &[(0, 1), (0x80, 1)]);
+    check(vec![a(), stale(), a(), stale(), stale()], &[(0, 2), (0, 2), (0, 1)]);
+    check(vec![custom(3.0), custom(5.0)], &[(0, 2)]);
+    check(vec![custom(3.0), a()], &[(0, 1), (0x80, 1)]);
+    check(vec![hinted(ResetHint::Gauge, b()), hinted(ResetHint::Gauge, a())], &[(0xc0, 2)]);
+    check(vec![hinted(ResetHint::NotReset, a()), hinted(ResetHint::Reset, b())], &[(0x40, 1), (0x80, 1)]);
+    check((0..250).map(|at| custom(f64::from(at) + 2.0)).collect(), &[(0, 120), (0, 120), (0, 10)]);
 }
 
 struct East;
@@ -166,10 +279,18 @@ async fn samples_and_chunks_say_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn histograms_come_as_samples_and_faults_are_named() {
+async fn histograms_come_both_ways_and_faults_are_named() {
     let bench = Bench::new().await;
     let named = [("__name__", Type::Eq, "h")];
-    let both = [ResponseType::StreamedXorChunks, ResponseType::Samples];
+    let streamed = [ResponseType::StreamedXorChunks];
+    let (status, _, body) = bench.post(request(&named, &streamed, NOW_MS)).await;
+    let mut rest = body.as_slice();
+    let length = prost::decode_length_delimiter(&mut rest).expect("a length");
+    let frame = ChunkedReadResponse::decode(&rest[4..4 + length]).expect("a frame");
+    let chunk = &frame.chunked_series[0].chunks[0];
+    assert_eq!((status, chunk.r#type()), (200, Encoding::FloatHistogram));
+    assert_eq!(histograms_of(&chunk.data), (0, vec![(NOW_MS, vec![2.0, 0.0, 3.0, 2.0])]));
+    let both = [ResponseType::Samples, ResponseType::StreamedXorChunks];
     let (status, kind, body) = bench.post(request(&named, &both, NOW_MS)).await;
     assert_eq!((status, kind.as_str()), (200, "application/x-protobuf"));
     let bytes = snap::raw::Decoder::new().decompress_vec(&body).expect("packed");
@@ -177,7 +298,6 @@ async fn histograms_come_as_samples_and_faults_are_named() {
     let histogram = &response.results[0].timeseries[0].histograms[0];
     assert_eq!((histogram.sum, &histogram.positive_counts, histogram.timestamp), (3.0, &vec![2.0], NOW_MS));
     for (body, words) in [
-        (request(&named, &[ResponseType::StreamedXorChunks], NOW_MS), "native histograms"),
         (request(&[("__name__", Type::Re, "(")], &[], NOW_MS), "matcher"),
         (b"nonsense".to_vec(), "no remote read request"),
         (snap::raw::Encoder::new().compress_vec(b"\xff\xff").expect("packed"), "no remote read request"),

@@ -3,15 +3,24 @@
 
 /// Most-significant bit first.
 #[derive(Default)]
-struct Bits {
+pub(super) struct Bits {
     bytes: Vec<u8>,
     /// Bits of the last byte that are not used yet.
     free: u32,
 }
 
 impl Bits {
+    /// Goes on behind whole bytes.
+    pub(super) fn after(bytes: &[u8]) -> Bits {
+        Bits { bytes: bytes.to_vec(), free: 0 }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The lowest `count` bits, at most 64.
-    fn push(&mut self, bits: u64, count: u32) {
+    pub(super) fn push(&mut self, bits: u64, count: u32) {
         let mut left = count;
         while left > 0 {
             if self.free == 0 {
@@ -47,7 +56,7 @@ pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
 /// Encodes up to 65,535 samples of rising times.
 pub(super) fn encode(times_ms: &[i64], values: &[f64]) -> Vec<u8> {
     let count = u16::try_from(times_ms.len()).unwrap_or(u16::MAX);
-    let mut bits = Bits { bytes: count.to_be_bytes().to_vec(), free: 0 };
+    let mut bits = Bits::after(&count.to_be_bytes());
     let (mut time, mut delta, mut previous) = (0i64, 0u64, 0u64);
     let mut window = None;
     for (index, (&next, value)) in times_ms.iter().zip(values).take(usize::from(count)).enumerate() {
@@ -93,7 +102,7 @@ fn push_delta_of_delta(bits: &mut Bits, change: i64) {
 }
 
 /// `window`: how many zeros stood before and behind the changed bits the last time that they were written in full.
-fn push_value(bits: &mut Bits, changed: u64, window: &mut Option<(u32, u32)>) {
+pub(super) fn push_value(bits: &mut Bits, changed: u64, window: &mut Option<(u32, u32)>) {
     if changed == 0 {
         return bits.push(0, 1);
     }
@@ -119,13 +128,13 @@ fn push_value(bits: &mut Bits, changed: u64, window: &mut Option<(u32, u32)>) {
 
 #[cfg(test)]
 pub(super) mod decode {
-    struct Reader<'b> {
-        bytes: &'b [u8],
-        at: usize,
+    pub(crate) struct Reader<'b> {
+        pub(crate) bytes: &'b [u8],
+        pub(crate) at: usize,
     }
 
     impl Reader<'_> {
-        fn bits(&mut self, count: u32) -> u64 {
+        pub(crate) fn bits(&mut self, count: u32) -> u64 {
             (0..count).fold(0, |value, _| {
                 let bit = self.bytes[self.at / 8] >> (7 - self.at % 8) & 1;
                 self.at += 1;
@@ -143,6 +152,36 @@ pub(super) mod decode {
                     return value;
                 }
             }
+        }
+
+        /// A number after as many ones as there are smaller sizes, without its sign.
+        pub(crate) fn varbit(&mut self) -> (u64, u32) {
+            let size = [0, 3, 6, 9, 12, 18, 25, 56, 64][(0..8).take_while(|_| self.bits(1) == 1).count()];
+            (if size == 0 { 0 } else { self.bits(size) }, size)
+        }
+
+        pub(crate) fn varbit_int(&mut self) -> i64 {
+            match self.varbit() {
+                (bits, 0 | 64) => bits as i64,
+                (bits, size) if bits > 1 << (size - 1) => bits as i64 - (1 << size),
+                (bits, _) => bits as i64,
+            }
+        }
+
+        /// What differs from the value before.
+        pub(crate) fn changed(&mut self, window: &mut (u32, u32)) -> u64 {
+            if self.bits(1) == 0 {
+                return 0;
+            }
+            if self.bits(1) == 1 {
+                let leading = self.bits(5) as u32;
+                let significant = match self.bits(6) as u32 {
+                    0 => 64,
+                    some => some,
+                };
+                *window = (64 - leading - significant, significant);
+            }
+            self.bits(window.1) << window.0
         }
 
         fn delta_of_delta(&mut self) -> i64 {
@@ -170,17 +209,7 @@ pub(super) mod decode {
             } else {
                 delta = if index == 1 { reader.varint() as i64 } else { delta + reader.delta_of_delta() };
                 time += delta;
-                if reader.bits(1) == 1 {
-                    if reader.bits(1) == 1 {
-                        let leading = reader.bits(5) as u32;
-                        let significant = match reader.bits(6) as u32 {
-                            0 => 64,
-                            some => some,
-                        };
-                        window = (64 - leading - significant, significant);
-                    }
-                    value ^= reader.bits(window.1) << window.0;
-                }
+                value ^= reader.changed(&mut window);
             }
             samples.push((time, f64::from_bits(value)));
         }
