@@ -25,6 +25,11 @@ const SAMPLES_A_READ: i64 = 2_000_000;
 /// Samples that are taken out of memory at once: what fits the processor's caches.
 const SAMPLES_FROM_MEMORY: i64 = 60_000;
 
+/// Series that are read at once, from files and from memory. Of a few thousand with few samples each, some are read
+/// while others are evaluated.
+const SERIES_A_READ: usize = 20_000;
+const SERIES_FROM_MEMORY: usize = 512;
+
 /// Blocks on reads, so it belongs on a blocking thread.
 pub(crate) struct StorageSource {
     storage: Storage,
@@ -103,8 +108,11 @@ impl SeriesSource for StorageSource {
         let reader = &selected.reader;
         // At the usual scrape interval.
         let samples_each = (last_ms.saturating_sub(first_ms) / 15_000).clamp(1, SAMPLES_A_READ);
-        let samples_at_once = if reader.needs_files() { SAMPLES_A_READ } else { SAMPLES_FROM_MEMORY };
-        let at_once = usize::try_from(samples_at_once / samples_each).unwrap_or(1).clamp(16, 20_000);
+        let (samples_at_once, most_series) = match reader.needs_files() {
+            true => (SAMPLES_A_READ, SERIES_A_READ),
+            false => (SAMPLES_FROM_MEMORY, SERIES_FROM_MEMORY),
+        };
+        let at_once = usize::try_from(samples_at_once / samples_each).unwrap_or(1).clamp(16, most_series);
         let parts: Vec<usize> = (0..reader.len()).step_by(at_once).collect();
         let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
         let places = |start: usize| start..reader.len().min(start + at_once);
