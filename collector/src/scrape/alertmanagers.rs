@@ -366,7 +366,7 @@ mod tests {
             (json!({ "alert_relabel_configs": [{ "action": "hashmod" }] }), "target_label"),
             (
                 json!({ "alertmanagers": [{ "basic_auth": {}, "authorization": { "credentials": "s3cret" } }] }),
-                "at most one of basic_auth and authorization",
+                "at most one of basic_auth, authorization",
             ),
         ] {
             let error =
