@@ -169,6 +169,7 @@ pub(crate) fn storage_config(config: &Config) -> StorageConfig {
             .map_or(defaults.recent_samples_bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         retention: config.retention,
         tables_url: config.tables_url.clone(),
+        read_cache_bytes: config.read_cache_bytes,
         max_series: limits.series.unwrap_or(defaults.max_series),
         max_labels: limits.labels.unwrap_or(defaults.max_labels),
         max_label_name_bytes: limits.label_name_bytes.unwrap_or(defaults.max_label_name_bytes),

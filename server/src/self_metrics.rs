@@ -165,6 +165,23 @@ impl Measure for Figures {
             None,
             stored.damaged_files,
         )?;
+        if let Some(cache) = stored.read_cache {
+            counters(
+                &mut encoder,
+                "read_cache_blocks",
+                "Blocks of a bucket's data files that were read: from the local disk, or fetched",
+                [("hit", cache.hits), ("miss", cache.misses)]
+                    .into_iter()
+                    .map(|(outcome, count)| ([("outcome", outcome)], count)),
+            )?;
+            gauge(
+                &mut encoder,
+                "read_cache_size",
+                "Blocks of a bucket's data files on the local disk",
+                Some(&Unit::Bytes),
+                cache.bytes,
+            )?;
+        }
         let tables = stored.tables;
         let by_table = |value: fn(&pharos_storage::TableStats) -> u64| {
             tables.iter().map(move |table| ([("table", table.table.name())], value(table)))

@@ -96,6 +96,12 @@ pub(crate) struct Settings {
     #[serde(default, deserialize_with = "deserialize_bytes")]
     head_bytes: Option<u64>,
 
+    /// Local disk, in the data folder, for what is read of tables in a bucket, so that it is not fetched again; 0 is
+    /// none [default: 1GiB]
+    #[arg(long, value_name = "BYTES", env = "PHAROS_READ_CACHE_BYTES", value_parser = parse_bytes, help_heading = "Storage")]
+    #[serde(default, deserialize_with = "deserialize_bytes")]
+    read_cache_bytes: Option<u64>,
+
     /// Memory for samples of the newest files, compressed, for queries and to recognise what is sent again
     /// [default: 64MiB]
     #[arg(long, value_name = "BYTES", env = "PHAROS_RECENT_SAMPLES_BYTES", value_parser = parse_bytes, help_heading = "Storage")]
@@ -206,6 +212,7 @@ pub(crate) struct Config {
     pub(crate) retention: Option<Duration>,
     pub(crate) durability: Durability,
     pub(crate) head_bytes: u64,
+    pub(crate) read_cache_bytes: u64,
     /// `None` stands for the storage's own default, as in all limits here.
     pub(crate) recent_samples_bytes: Option<u64>,
     pub(crate) series_limits: SeriesLimits,
@@ -289,6 +296,7 @@ impl Settings {
             retention: self.retention.or(weaker.retention),
             durability: self.durability.or(weaker.durability),
             head_bytes: self.head_bytes.or(weaker.head_bytes),
+            read_cache_bytes: self.read_cache_bytes.or(weaker.read_cache_bytes),
             recent_samples_bytes: self.recent_samples_bytes.or(weaker.recent_samples_bytes),
             max_series: self.max_series.or(weaker.max_series),
             max_labels: self.max_labels.or(weaker.max_labels),
@@ -377,6 +385,7 @@ impl Settings {
             },
             durability: self.durability.unwrap_or_default(),
             head_bytes,
+            read_cache_bytes: self.read_cache_bytes.unwrap_or(1 << 30),
             recent_samples_bytes: self.recent_samples_bytes,
             series_limits: SeriesLimits {
                 series: self.max_series,

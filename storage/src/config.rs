@@ -20,6 +20,8 @@ pub struct StorageConfig {
     pub data_dir: PathBuf,
     /// Where the tables are: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…`. `None` is in `data_dir`.
     pub tables_url: Option<String>,
+    /// Of a bucket's data files, kept on the local disk, in `data_dir`, so that they are not fetched again; 0 is none.
+    pub read_cache_bytes: u64,
     pub durability: Durability,
     /// How long a commit waits for company before it is synced.
     pub group_commit: Duration,
@@ -60,6 +62,7 @@ impl StorageConfig {
         StorageConfig {
             data_dir: data_dir.into(),
             tables_url: None,
+            read_cache_bytes: 0,
             durability: Durability::Fsync,
             group_commit: Duration::from_millis(2),
             head_bytes: 64 << 20,

@@ -32,6 +32,7 @@ mod open;
 mod parquet_file;
 mod promoted;
 mod read;
+mod read_cache;
 mod rebuild;
 mod rows;
 mod series_index;
@@ -57,6 +58,7 @@ pub use error::{AppendError, StorageError};
 pub use read::{
     DataFile, SampleBlock, SampleReader, Scan, ScanValue, SeriesColumns, SeriesHistograms, TableSnapshot,
 };
+pub use read_cache::ReadCacheStats;
 pub use rebuild::RebuildProgress;
 pub use rows::{ServiceCount, TraceSummary};
 pub use series_index::{Cardinality, Count};

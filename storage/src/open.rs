@@ -67,7 +67,7 @@ impl Places {
         let disk: Arc<dyn Disk> = Arc::new(LocalDisk::new(&config.data_dir));
         let tables = match &config.tables_url {
             None => TableStore::on_disk(disk.clone()),
-            Some(url) => TableStore::at_url(url, disk.clone())?,
+            Some(url) => TableStore::at_url(url, disk.clone(), config.read_cache_bytes)?,
         };
         Ok(Places { disk, tables, logs: Arc::new(DeltaLogs) })
     }

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use pharos_model::UnixNanos;
 
-use crate::{Table, shared::Shared};
+use crate::{ReadCacheStats, Table, shared::Shared};
 
 /// What the storage holds, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct StorageStats {
     pub quarantined_bytes: u64,
     /// Data files of which a read found damage since the start.
     pub damaged_files: u64,
+    /// Of a bucket's files, where there is one.
+    pub read_cache: Option<ReadCacheStats>,
     /// Tries to write files that failed since the start.
     pub flush_failures: u64,
     pub series: u64,
@@ -66,6 +68,7 @@ pub(crate) fn collect(shared: &Shared) -> StorageStats {
         wal_bytes: shared.wal_bytes.load(Ordering::Relaxed),
         quarantined_bytes: shared.quarantined_bytes.load(Ordering::Relaxed),
         damaged_files: shared.tables.damaged_files() as u64,
+        read_cache: shared.tables.read_cache(),
         flush_failures: shared.flushed.borrow().failures,
         series,
     }

@@ -17,6 +17,7 @@ use crate::{
     checked_files::CheckedFiles,
     disk::{Disk, DiskStore, Existing, LocalDisk, publish, put},
     flush::blocking,
+    read_cache::{ReadCache, ReadCacheStats},
 };
 
 /// A larger file is uploaded in parts of this size.
@@ -31,6 +32,7 @@ const IDENTITY: &str = "IDENTITY";
 #[derive(Clone)]
 pub(crate) struct TableStore {
     objects: Arc<CheckedFiles>,
+    cache: Option<ReadCache>,
     /// Where files are made before they have their name.
     disk: Arc<dyn Disk>,
     home: Home,
@@ -66,7 +68,7 @@ impl TableStore {
     }
 
     fn new(objects: Arc<dyn ObjectStore>, disk: Arc<dyn Disk>, home: Home) -> TableStore {
-        TableStore { objects: Arc::new(CheckedFiles::new(objects)), disk, home }
+        TableStore { objects: Arc::new(CheckedFiles::new(objects)), cache: None, disk, home }
     }
 
     /// Data files that were found to be damaged since the start.
@@ -80,7 +82,11 @@ impl TableStore {
     ///
     /// # Errors
     /// The URL is of no known kind, or incomplete.
-    pub(crate) fn at_url(url: &str, disk: Arc<dyn Disk>) -> Result<TableStore, StorageError> {
+    pub(crate) fn at_url(
+        url: &str,
+        disk: Arc<dyn Disk>,
+        cache_bytes: u64,
+    ) -> Result<TableStore, StorageError> {
         let wrong = |error: String| StorageError::TablesUrl { url: url.to_string(), message: error };
         let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
         if parsed.scheme() == "file" {
@@ -100,7 +106,17 @@ impl TableStore {
             "" => objects,
             _ => Arc::new(PrefixStore::new(objects, prefix)),
         };
-        Ok(TableStore::in_bucket(objects, disk))
+        if cache_bytes == 0 {
+            return Ok(TableStore::in_bucket(objects, disk));
+        }
+        let cache = ReadCache::open(objects, disk.clone(), cache_bytes)?;
+        let store = TableStore::in_bucket(Arc::new(cache.clone()), disk);
+        Ok(TableStore { cache: Some(cache), ..store })
+    }
+
+    /// `None` without a cache.
+    pub(crate) fn read_cache(&self) -> Option<ReadCacheStats> {
+        self.cache.as_ref().map(ReadCache::stats)
     }
 
     /// Readers get data files as they were written, or an error.

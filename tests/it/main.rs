@@ -2,6 +2,7 @@
 
 mod agreement;
 mod backend;
+mod buckets;
 mod demo_life;
 mod demo_mesh;
 mod dependencies;

@@ -1,12 +1,11 @@
-//! Other engines read our tables, on disk and in a bucket, and count the same rows as we do.
+//! Other engines read our tables and count the same rows as we do. Tables in a bucket: `buckets.rs`.
 
 use std::{
     path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, KeyValue, any_value},
@@ -17,7 +16,7 @@ use pharos_proto::prometheus::remote_write_v1::{Label, Sample, TimeSeries, Write
 use prost::Message;
 
 use crate::{
-    backend::{Pharos, eventually, sql_count},
+    backend::{Pharos, sql_count},
     foreign_clients::python_with,
 };
 
@@ -100,7 +99,7 @@ pub(crate) async fn fill(pharos: &Pharos) -> Result<()> {
     Ok(())
 }
 
-async fn counts(pharos: &Pharos) -> Result<String> {
+pub(crate) async fn counts(pharos: &Pharos) -> Result<String> {
     let mut counts = String::new();
     for table in TABLES {
         counts +=
@@ -109,7 +108,7 @@ async fn counts(pharos: &Pharos) -> Result<String> {
     Ok(counts)
 }
 
-fn counts_of_others(python: &Path, root: &str, environment: &[(&str, String)]) -> Result<String> {
+pub(crate) fn counts_of_others(python: &Path, root: &str, environment: &[(&str, String)]) -> Result<String> {
     let output = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/table_readers.py"))
         .arg(root)
@@ -134,80 +133,5 @@ async fn duckdb_polars_and_deltalake_count_the_same_rows() -> Result<()> {
     ensure!(ours.contains("spans 160\n") && ours.contains("samples 350\n"), "{ours}");
     let root = folder.path().to_str().context("a path")?;
     assert_eq!(counts_of_others(&python, root, &[])?, ours);
-    Ok(())
-}
-
-/// A server that speaks S3, from PyPI.
-struct Moto {
-    process: Child,
-    url: String,
-}
-
-impl Moto {
-    async fn start() -> Result<Moto> {
-        let python = python_with("moto", &["moto[s3,server]"])?;
-        // It cannot say which port it took, so a free one is looked for first.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let process = Command::new(python)
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &address.port().to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let moto = Moto { process, url: format!("http://{address}") };
-        let client = reqwest::Client::new();
-        eventually("a bucket", async || {
-            let made = client.put(format!("{}/mesh", moto.url)).send().await?;
-            ensure!(made.status().is_success(), "{}", made.status());
-            Ok(())
-        })
-        .await?;
-        Ok(moto)
-    }
-
-    fn environment(&self) -> [(&'static str, String); 5] {
-        [
-            ("AWS_ENDPOINT_URL", self.url.clone()),
-            ("AWS_ALLOW_HTTP", "true".into()),
-            ("AWS_REGION", "us-east-1".into()),
-            ("AWS_ACCESS_KEY_ID", "test".into()),
-            ("AWS_SECRET_ACCESS_KEY", "test".into()),
-        ]
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[tokio::test]
-async fn tables_in_a_bucket_survive_kill_9_and_are_read_by_others() -> Result<()> {
-    let moto = Moto::start().await?;
-    let folder = tempfile::tempdir()?;
-    let environment = moto.environment();
-    let serve = || Pharos::serve_with(folder.path(), &["--tables-url", "s3://mesh/pharos"], &environment);
-    let pharos = serve()?;
-    fill(&pharos).await?;
-    pharos.kill()?;
-    let pharos = serve()?;
-    let before = counts(&pharos).await?;
-    ensure!(before.contains("spans 160\n") && before.contains("samples 350\n"), "{before}");
-    let stopped = pharos.interrupt()?;
-    ensure!(stopped < Duration::from_secs(20), "a stop took {stopped:?}");
-    ensure!(!folder.path().join("spans/_delta_log").exists(), "the tables are on the disk");
-    let pharos = serve()?;
-    let ours = counts(&pharos).await?;
-    assert_eq!(ours, before);
-
-    let python = python_with("table-readers", &["deltalake", "duckdb", "polars", "pyarrow"])?;
-    assert_eq!(counts_of_others(&python, "s3://mesh/pharos", &environment)?, ours);
-
-    // Another data directory must not write to the same tables.
-    let other = tempfile::tempdir()?;
-    if Pharos::serve_with(other.path(), &["--tables-url", "s3://mesh/pharos"], &environment).is_ok() {
-        bail!("a second server took the same tables");
-    }
     Ok(())
 }

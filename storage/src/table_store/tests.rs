@@ -129,7 +129,7 @@ fn a_wrong_url_is_named() {
     for (url, words) in
         [("bucket/x", "relative URL"), ("ftp://host/x", "recognise"), ("file://host/x", "path")]
     {
-        let error = TableStore::at_url(url, disk()).err().unwrap().to_string();
+        let error = TableStore::at_url(url, disk(), 0).err().unwrap().to_string();
         assert!(error.contains(url) && error.contains(words), "{url}: {error}");
     }
 }
