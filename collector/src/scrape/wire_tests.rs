@@ -107,11 +107,25 @@ impl Scraping {
         Scraping { bench, shutdown, running }
     }
 
-    /// Waits for a sample whose line begins and ends so.
-    async fn sample(&mut self, start: &str, end: &str) -> String {
-        let fits = |line: &&String| line.starts_with(start) && line.contains(end);
-        let stored = until(&mut self.bench, "", |lines| lines.iter().any(|line| fits(&line))).await;
-        stored.lines().iter().find(fits).unwrap().clone()
+    /// Waits for a sample whose line begins so and contains that.
+    async fn sample(&mut self, start: &str, part: &str) -> String {
+        let [(sample, _)] = self.samples([(start, part)]).await;
+        sample
+    }
+
+    /// Waits for a sample of each kind, in whatever order they come; with each, all lines that were stored with it.
+    async fn samples<const N: usize>(&mut self, wanted: [(&str, &str); N]) -> [(String, Vec<String>); N] {
+        let mut found: [Option<(String, Vec<String>)>; N] = [const { None }; N];
+        while found.iter().any(Option::is_none) {
+            let lines = until(&mut self.bench, "", |lines| !lines.is_empty()).await.lines();
+            for ((start, part), found) in wanted.iter().zip(&mut found) {
+                let fits = |line: &&String| line.starts_with(start) && line.contains(part);
+                if let (None, Some(sample)) = (&found, lines.iter().find(fits)) {
+                    *found = Some((sample.clone(), lines.clone()));
+                }
+            }
+        }
+        found.map(Option::unwrap)
     }
 
     /// Why the only target's last scrape failed.
@@ -294,20 +308,17 @@ async fn a_changed_configuration_is_applied() {
     let second =
         format!("{stays}, {}", job("new", &address, ", scrape_interval: 100ms, scrape_timeout: 100ms"));
     scraping.bench.collector.reconfigure(parse(&second, Path::new(".")).unwrap());
-    scraping.sample("a{", "job=\"new\"").await;
+    let [_, (ended, _)] = scraping.samples([("a{", "job=\"new\""), ("up{", " stale @")]).await;
+    assert!(ended.contains("job=\"goes\""), "{ended}");
     let jobs = last_scrapes(&scraping);
     assert_eq!(jobs.iter().map(|(job, _)| job.as_str()).collect::<Vec<_>>(), ["new", "stays"]);
     assert!(jobs[1].1, "what stays keeps its last scrape");
-    let ended = scraping.sample("up{", " stale @").await;
-    assert!(ended.contains("job=\"goes\""), "{ended}");
 
     // A job that is otherwise: its targets go on under the new rules, without an end.
     let drop_b = ", metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}, {target_label: rule, replacement: new}]";
     scraping.bench.collector.reconfigure(parse(&job("stays", &address, drop_b), Path::new(".")).unwrap());
-    let has_rule = |lines: &[String]| lines.iter().any(|line| line.contains("rule=\"new\""));
-    let stored = until(&mut scraping.bench, "job=\"stays\"", has_rule).await;
-    assert!(!stored.lines().iter().any(|line| line.starts_with("b{")), "{:?}", stored.lines());
-    let ended = scraping.sample("up{", " stale @").await;
+    let [(_, scrape), (ended, _)] = scraping.samples([("a{", "rule=\"new\""), ("up{", " stale @")]).await;
+    assert!(!scrape.iter().any(|line| line.starts_with("b{")), "{scrape:?}");
     assert!(ended.contains("job=\"new\""), "{ended}");
     assert_eq!(last_scrapes(&scraping).len(), 1);
     scraping.stop().await;
