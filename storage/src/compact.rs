@@ -7,6 +7,7 @@ mod samples;
 mod stretches;
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -26,9 +27,11 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Between two searches for files on disk that no log knows.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// Merging eight files of one size tier makes about one of the next.
-const TIER_FACTOR: u64 = 8;
-const SMALLEST_TIER: u64 = 64 << 10;
+/// Files are of one size if the largest of them is at most this many times the smallest. Eight such merge into one that
+/// is near three times the largest at least, so that a row is written again few times.
+const SIZE_RATIO: u64 = 4;
+/// Below it all are of one size.
+const SMALLEST_BYTES: u64 = 64 << 10;
 
 /// Merged at once: bounds the memory that readers of the inputs take.
 const MOST_INPUTS: usize = 32;
@@ -200,32 +203,40 @@ impl Compactor {
     }
 }
 
-/// Small files of one day and one size, if there are enough of them: the newest day first. Two at least, that fit into
-/// one file.
+/// Files of one day and one size, if there are enough of them: of the newest day the smallest first. Two at least, that
+/// fit into one file.
 fn due_for_merge(files: &[Arc<DataFile>], enough: usize, most_bytes: u64) -> Option<Vec<Arc<DataFile>>> {
-    let mut groups: HashMap<(&str, u32), Vec<&Arc<DataFile>>> = HashMap::new();
+    let mut days: BTreeMap<&str, Vec<&Arc<DataFile>>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.size_bytes < most_bytes) {
-        let tier = (file.size_bytes / SMALLEST_TIER).max(1).ilog(TIER_FACTOR);
-        groups.entry((file.date().unwrap_or_default(), tier)).or_default().push(file);
+        days.entry(file.date().unwrap_or_default()).or_default().push(file);
     }
-    let mut groups: Vec<_> = groups.into_iter().filter(|(_, files)| files.len() >= enough.max(2)).collect();
-    groups.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
-    groups.into_iter().find_map(|(_, mut files)| {
-        // Neighbours in time, so that the merged file covers a short stretch of it.
-        files.sort_by_key(|file| (file.min_time, file.max_time));
-        let mut runs: Vec<(u64, Vec<Arc<DataFile>>)> = Vec::new();
-        for file in files {
-            match runs.last_mut() {
-                Some((bytes, run)) if *bytes + file.size_bytes <= most_bytes && run.len() < MOST_INPUTS => {
-                    *bytes += file.size_bytes;
-                    run.push(file.clone());
-                }
-                _ => runs.push((file.size_bytes, vec![file.clone()])),
-            }
-        }
-        // A file by itself would be written as it is, again and again.
-        runs.into_iter().map(|(_, run)| run).filter(|run| run.len() >= 2).max_by_key(Vec::len)
+    days.into_values().rev().find_map(|mut files| {
+        files.sort_by_key(|file| file.size_bytes);
+        (0..files.len()).find_map(|smallest| {
+            let most = files[smallest].size_bytes.max(SMALLEST_BYTES) * SIZE_RATIO;
+            let end = files.partition_point(|file| file.size_bytes <= most);
+            let of_one_size = &files[smallest..end];
+            (of_one_size.len() >= enough.max(2)).then(|| longest_run(of_one_size, most_bytes)).flatten()
+        })
     })
+}
+
+/// Neighbours in time, so that the merged file covers a short stretch of it. A file by itself would be written as it is,
+/// again and again.
+fn longest_run(files: &[&Arc<DataFile>], most_bytes: u64) -> Option<Vec<Arc<DataFile>>> {
+    let mut files = files.to_vec();
+    files.sort_by_key(|file| (file.min_time, file.max_time));
+    let mut runs: Vec<(u64, Vec<Arc<DataFile>>)> = Vec::new();
+    for file in files {
+        match runs.last_mut() {
+            Some((bytes, run)) if *bytes + file.size_bytes <= most_bytes && run.len() < MOST_INPUTS => {
+                *bytes += file.size_bytes;
+                run.push(file.clone());
+            }
+            _ => runs.push((file.size_bytes, vec![file.clone()])),
+        }
+    }
+    runs.into_iter().map(|(_, run)| run).filter(|run| run.len() >= 2).max_by_key(Vec::len)
 }
 
 #[cfg(test)]

@@ -238,6 +238,10 @@ fn files_are_merged_by_size_until_there_is_nothing_to_merge() {
     check(&[930_000; 12], 12);
     check(&[930_000, 60_000, 930_000, 930_000, 930_000, 60_000], 6);
     check(&[1_200_000; 9], 9);
+    // A little different in size, wherever that lies.
+    check(&[60_000, 66_000, 60_000, 66_000], 1);
+    check(&[400_000, 100_000, 130_000, 140_000], 1);
+    check(&[500_000, 100_000, 110_000, 120_000], 4);
     let days: Vec<_> = (0..8).map(|number| file(number, 20 + number as u32 % 2, 500)).collect();
     let newest = due_for_merge(&days, 4, 1_000_000).unwrap();
     assert!(newest.iter().all(|file| file.date() == Some("2026-11-21")));
