@@ -122,13 +122,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether a sample is stored, as far as memory tells.
-    pub(crate) fn has_sample(&self, ordinal: Ordinal, id: SeriesId, time_ms: i64) -> bool {
+    /// Whether the head has a native histogram.
+    pub(crate) fn has_histogram(&self, id: SeriesId, time_ms: i64) -> bool {
         let state = self.state.read();
         let mut generations = state.sealed.iter().map(Arc::as_ref).chain([&state.open]);
-        generations.any(|generation| {
-            generation.samples.has(ordinal, time_ms) || generation.histograms.has(id, time_ms)
-        }) || self.recent.has(ordinal, time_ms)
+        generations.any(|generation| generation.histograms.has(id, time_ms))
     }
 
     /// The value of a sample that is stored, if memory has it.

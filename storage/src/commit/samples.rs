@@ -194,6 +194,7 @@ impl OfSeries<'_> {
             }
         };
         self.ordinal = Some(ordinal);
+        let mut stored = None;
         let new = match index.stage(ordinal, time_ms) {
             Staged::New => true,
             Staged::Known => false,
@@ -202,9 +203,11 @@ impl OfSeries<'_> {
                 let staged = commit
                     .staged
                     .get_or_insert_with(|| rows.iter().map(|row| (row.ordinal, row.time_ms)).collect());
-                !staged.contains(&(ordinal, time_ms))
+                stored = committer.shared.sample_at(ordinal, time_ms);
+                stored.is_none()
+                    && !staged.contains(&(ordinal, time_ms))
                     && !index.has_histogram(ordinal, time_ms)
-                    && !committer.shared.has_sample(ordinal, self.id, time_ms)
+                    && !committer.shared.has_histogram(self.id, time_ms)
             }
         };
         if let (true, Some(staged)) = (new, &mut commit.staged) {
@@ -216,7 +219,7 @@ impl OfSeries<'_> {
             Item::Sample(_, value) => {
                 let known = match self.last {
                     Some((last_ms, last)) if last_ms == time_ms => Some(last),
-                    _ => committer.shared.sample_at(ordinal, time_ms),
+                    _ => stored.or_else(|| committer.shared.sample_at(ordinal, time_ms)),
                 };
                 if let Some(known) = known.filter(|known| known.to_bits() != value.to_bits()) {
                     let labels = row(0).labels;

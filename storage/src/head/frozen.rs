@@ -105,17 +105,6 @@ impl FrozenSamples {
         !self.of(ordinal).is_empty()
     }
 
-    pub(crate) fn has(&self, ordinal: Ordinal, time_ms: i64) -> bool {
-        let mut found = false;
-        if self.overlaps(time_ms, time_ms) {
-            each_sample(self.of(ordinal), 0, |time, _| {
-                found = time == time_ms;
-                time < time_ms
-            });
-        }
-        found
-    }
-
     /// Adds the series' samples between the two times, inclusive, to columns, in ascending time.
     pub(crate) fn copy_between(
         &self,
@@ -180,7 +169,7 @@ mod tests {
         let merged = FrozenSamples::merged(&[&first, &second]).unwrap();
         assert_eq!(of(&merged, 3), [(10, 1.0), (15, 1.5), (20, 2.0), (30, 3.0)]);
         assert_eq!((of(&merged, 0), of(&merged, 1), of(&merged, 100)), (vec![(5, 0.5)], vec![], vec![]));
-        assert!(merged.has(3, 99) && merged.has(7, 1) && !merged.has(3, 16) && !merged.has(1, 1));
+        assert!(merged.has_any(7) && !merged.has_any(1));
         assert!(merged.overlaps(99, 200) && !merged.overlaps(100, 200));
     }
 }

@@ -122,10 +122,6 @@ impl RecentSamples {
         (parts.map(|part| part.samples.clone()).collect(), files)
     }
 
-    pub(crate) fn has(&self, ordinal: Ordinal, time_ms: i64) -> bool {
-        self.held.read().parts.iter().any(|part| part.samples.has(ordinal, time_ms))
-    }
-
     /// Adds the series' samples between the two times, inclusive, to columns.
     pub(crate) fn copy_between(
         &self,
