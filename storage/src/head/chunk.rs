@@ -177,7 +177,7 @@ impl Chunk {
 }
 
 /// The samples that a chunk's bytes stand for, and the repetitions that follow them, until `visit` wants no more.
-pub(crate) fn each_sample(mut rest: &[u8], idle: u64, mut visit: impl FnMut(i64, f64) -> bool) {
+fn each_sample(mut rest: &[u8], idle: u64, mut visit: impl FnMut(i64, f64) -> bool) {
     let mut state = Reader::default();
     while let Some(token) = take_varint(&mut rest) {
         if token & 3 == IDLE {

@@ -2,7 +2,7 @@ use hashbrown::HashMap;
 
 use super::{
     HeadSamples,
-    chunk::{self, Chunk, each_sample},
+    chunk::{self, Chunk},
 };
 use crate::series_index::Ordinal;
 
