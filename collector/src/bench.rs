@@ -56,7 +56,9 @@ impl Bench {
 
     pub(crate) async fn with(config: CollectorConfig) -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::open(StorageConfig::new(folder.path())).await.unwrap();
+        let storage = Storage::open(StorageConfig { retention: None, ..StorageConfig::new(folder.path()) })
+            .await
+            .unwrap();
         let rows = storage.subscribe();
         Bench { collector: Collector::new(config, storage), rows, _folder: folder }
     }

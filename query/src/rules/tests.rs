@@ -114,7 +114,9 @@ struct World {
 impl World {
     async fn new() -> World {
         let folder = tempfile::tempdir().expect("a folder");
-        let storage = Storage::open(StorageConfig::new(folder.path())).await.expect("opens");
+        let storage = Storage::open(StorageConfig { retention: None, ..StorageConfig::new(folder.path()) })
+            .await
+            .expect("opens");
         let queries = Queries::new(storage.clone(), &EngineConfig::default());
         let tools = Tools::new(storage, queries);
         let zero_ms = (UnixNanos::now().millis() / 3_600_000 - 24) * 3_600_000;

@@ -62,7 +62,9 @@ impl Bench {
 
     async fn with_config(config: EngineConfig) -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
-        let storage = Storage::open(StorageConfig::new(folder.path())).await.expect("opens");
+        let storage = Storage::open(StorageConfig { retention: None, ..StorageConfig::new(folder.path()) })
+            .await
+            .expect("opens");
         let engine = Engine::new(storage.clone(), config);
         Bench { folder, storage, engine }
     }

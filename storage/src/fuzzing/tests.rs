@@ -17,7 +17,8 @@ fn corpus(target: &str) -> PathBuf {
 /// Files of every kind as a storage writes them. `PHAROS_FUZZ_CORPUS=new` makes the corpus anew from them.
 async fn written() -> Vec<(&'static str, Vec<u8>)> {
     let dir = tempfile::tempdir().unwrap();
-    let storage = Storage::open(StorageConfig::new(dir.path())).await.unwrap();
+    let storage =
+        Storage::open(StorageConfig { retention: None, ..StorageConfig::new(dir.path()) }).await.unwrap();
     storage.append(Batch::Spans((0..12).map(span).collect())).await.unwrap();
     storage.append(Batch::AccessLogs((0..3).map(access_log).collect())).await.unwrap();
     storage.append(Batch::Logs((0..3).map(log).collect())).await.unwrap();

@@ -5,7 +5,7 @@ use super::*;
 const START_MS: i64 = 1_800_000_000_000;
 
 fn config(dir: &std::path::Path) -> StorageConfig {
-    StorageConfig { flush_after: Duration::from_secs(3_600), ..StorageConfig::new(dir) }
+    StorageConfig { flush_after: Duration::from_secs(3_600), retention: None, ..StorageConfig::new(dir) }
 }
 
 fn histogram(n: i64) -> NativeHistogram {

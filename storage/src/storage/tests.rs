@@ -11,7 +11,7 @@ use crate::{
 
 fn config(dir: &std::path::Path) -> StorageConfig {
     // Nothing is flushed but by asking for it.
-    StorageConfig { flush_after: Duration::from_secs(3_600), ..StorageConfig::new(dir) }
+    StorageConfig { flush_after: Duration::from_secs(3_600), retention: None, ..StorageConfig::new(dir) }
 }
 
 async fn read(storage: &Storage, table: Table, scan: &Scan) -> Vec<RecordBatch> {

@@ -10,7 +10,7 @@ fn disk() -> Arc<dyn Disk> {
 async fn open(disk: &Arc<dyn Disk>, objects: &Arc<InMemory>) -> Result<Storage, StorageError> {
     let tables = TableStore::in_bucket(objects.clone(), disk.clone());
     let places = Places { disk: disk.clone(), tables, logs: Arc::new(DeltaLogs) };
-    Storage::open_in(StorageConfig::new(""), places, None).await
+    Storage::open_in(StorageConfig { retention: None, ..StorageConfig::new("") }, places, None).await
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
 };
 
 fn config(dir: &Path) -> StorageConfig {
-    StorageConfig { flush_after: Duration::from_secs(3_600), ..StorageConfig::new(dir) }
+    StorageConfig { flush_after: Duration::from_secs(3_600), retention: None, ..StorageConfig::new(dir) }
 }
 
 /// Three commits in one segment, whose file is changed by `damage`; then what a new start finds: the numbers of the

@@ -180,7 +180,9 @@ const NOW_MS: i64 = 1_795_248_000_000;
 impl Bench {
     async fn new() -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
-        let storage = Storage::open(StorageConfig::new(folder.path())).await.expect("opens");
+        let storage = Storage::open(StorageConfig { retention: None, ..StorageConfig::new(folder.path()) })
+            .await
+            .expect("opens");
         let series = ["a", "b"].map(|pod| ModelSeries {
             labels: Labels::from_pairs([("__name__", "m"), ("pod", pod)]),
             samples: (0..300)
