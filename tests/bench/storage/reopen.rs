@@ -22,7 +22,7 @@ use crate::{
 pub(crate) enum Kind {
     /// Half access logs, half spans.
     Rows,
-    /// Half counters, half of all kinds.
+    /// Of all kinds.
     Samples,
 }
 
@@ -87,13 +87,10 @@ pub(crate) async fn reopen(dir: &Path, wal: usize, kind: Kind) -> anyhow::Result
 pub(crate) async fn fill_wal(dir: &Path, bytes: u64, kind: Kind) -> anyhow::Result<()> {
     let storage = Storage::open(quiet(dir)).await?;
     let mut mesh = Mesh::new();
-    let (mut rows, mut counters, mut mixed) = (0, 0, 0);
+    let (mut rows, mut round) = (0, 0);
     while storage.stats().wal_bytes < bytes {
         let batches: Vec<Batch> = match kind {
-            Kind::Samples => {
-                let counters = scrapes(Values::Counters, &mut counters, 2);
-                counters.into_iter().chain(scrapes(Values::Mixed, &mut mixed, 2)).collect()
-            }
+            Kind::Samples => scrapes(Values::Mixed, &mut round, 4),
             Kind::Rows => (0..20)
                 .map(|n| match n % 2 {
                     0 => Batch::Spans(mesh.spans(BATCH)),
