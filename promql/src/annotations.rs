@@ -19,6 +19,7 @@ pub struct Annotations {
 pub(crate) enum Note<'n> {
     InvalidQuantile(f64),
     InvalidRatio { ratio: f64, used: f64 },
+    InvalidIntegralStrategy(f64),
     BadBucketLabel { le: &'n str, metric: &'n str },
     MixedFloatsHistograms { metric: &'n str },
     MixedFloatsHistogramsInAggregation,
@@ -65,6 +66,7 @@ impl Note<'_> {
             self,
             InvalidQuantile(_)
                 | InvalidRatio { .. }
+                | InvalidIntegralStrategy(_)
                 | BadBucketLabel { .. }
                 | MixedFloatsHistograms { .. }
                 | MixedFloatsHistogramsInAggregation
@@ -92,6 +94,9 @@ impl Note<'_> {
                 format_general(*ratio),
                 format_general(*used)
             ),
+            Note::InvalidIntegralStrategy(strategy) => {
+                format!("strategy should be 0, 1, or 2 (default), using 2, got {}", format_general(*strategy))
+            }
             Note::BadBucketLabel { le, metric } => {
                 format!(
                     "bucket label \"le\" is missing or has a malformed value of {}{}",

@@ -97,6 +97,10 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let weight = rank - rank.floor();
     let at = |index: usize| values.get(index.min(values.len() - 1)).copied().unwrap_or(f64::NAN);
     let lower = rank.floor() as usize;
+    if weight == 0.0 {
+        // No part of an infinite neighbour, which times zero would be NaN.
+        return at(lower);
+    }
     at(lower) * (1.0 - weight) + at(lower + 1) * weight
 }
 

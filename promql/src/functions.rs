@@ -49,7 +49,7 @@ const fn experimental(name: &'static str, args: &'static [ValueType], returns: V
 }
 
 /// Sorted by name.
-static FUNCTIONS: [Function; 90] = [
+static FUNCTIONS: [Function; 91] = [
     function("abs", &[V], V),
     function("absent", &[V], V),
     function("absent_over_time", &[M], V),
@@ -98,6 +98,13 @@ static FUNCTIONS: [Function; 90] = [
     function("idelta", &[M], V),
     function("increase", &[M], V),
     Function { name: "info", args: &[V, V], variadic: Variadic::Optional(1), returns: V, experimental: true },
+    Function {
+        name: "integral",
+        args: &[M, S],
+        variadic: Variadic::Optional(1),
+        returns: V,
+        experimental: true,
+    },
     function("irate", &[M], V),
     Function {
         name: "label_join",

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use pharos_model::{Labels, METRIC_NAME, MatchOp};
+use pharos_model::{Labels, MatchOp};
 
-use super::frame::{Frame, Metric, Row};
+use super::frame::{Frame, Metric, Row, is_metadata};
 use super::{Evaluator, Result, Sink};
 use crate::ast::{Expr, ExprKind};
 
@@ -56,7 +56,7 @@ fn labels_asked_for(operand: &Expr) -> Labels {
     }
     let asked_for = matchers.iter().filter(|matcher| {
         matcher.op() == MatchOp::Equal
-            && matcher.name() != METRIC_NAME
+            && !is_metadata(matcher.name())
             && times.get(matcher.name()) == Some(&1)
     });
     Labels::from_pairs(asked_for.map(|matcher| (matcher.name(), matcher.value())))

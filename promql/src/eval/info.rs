@@ -7,16 +7,24 @@ use pharos_model::{LabelMatcher, Labels, METRIC_NAME, MatchOp};
 
 use super::binary::braces;
 use super::duration::Shift;
-use super::frame::{Cell, Frame, Metric, Row, Series};
+use super::frame::{Cell, Frame, Metric, Row, Series, is_metadata};
 use super::selector::Take;
 use super::{EvalError, Evaluator, Result, Sink};
-use crate::ast::{Expr, ExprKind, Selector, TimeShift};
+use crate::ast::{Expr, ExprKind, Selector, TimeShift, ValueType};
 use crate::matcher::Matcher;
 
 /// The labels by which an info metric and another one are about the same thing.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 const DEFAULT_INFO_METRIC: &str = "target_info";
 const ANY_INFO_METRIC: &str = ".+_info";
+
+/// What a series is about, by the identifying labels; one that it lacks is empty.
+fn identity(labels: &Labels) -> [&str; 2] {
+    IDENTIFYING.map(|label| labels.get(label))
+}
+
+/// Of a series that is about nothing in particular: no info metric belongs to it.
+const NO_IDENTITY: [&str; 2] = [""; 2];
 
 /// An info series: its cells are the times of its samples, in milliseconds.
 struct InfoSeries {
@@ -87,9 +95,9 @@ impl Evaluator<'_> {
     ) -> Result<Vec<InfoSeries>> {
         let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for series in base.iter().filter(|series| !is_info(series)) {
-            for label in IDENTIFYING {
-                let value = series.metric.labels.get(label);
-                if !value.is_empty() {
+            let identity = identity(&series.metric.labels);
+            if identity != NO_IDENTITY {
+                for (label, value) in IDENTIFYING.into_iter().zip(identity) {
                     values.entry(label).or_default().insert(value);
                 }
             }
@@ -120,32 +128,50 @@ impl Evaluator<'_> {
         Ok(all)
     }
 
-    /// Info series are looked at as of the time that the enriched series are of: the `@` and offsets of the
-    /// first selector and of the subqueries around it.
+    /// Info series are looked at as of the time that the enriched series are of, if all of these are of the same:
+    /// that of the `@` and the offsets of their selector and of the subqueries around it. Else as of the step.
     fn reference_shift(&self, operand: &Expr) -> Result<Shift> {
-        let mut shift = Shift { at_ms: None, offset_ms: 0 };
-        let mut expr = operand;
-        loop {
-            let time = match &expr.kind {
-                ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => Some(&selector.time),
-                ExprKind::Subquery(subquery) => Some(&subquery.time),
-                _ => None,
+        let now = Shift { at_ms: None, offset_ms: 0 };
+        let mut shifts = Vec::new();
+        self.reference_shifts(operand, now, &mut shifts)?;
+        let time = |shift: &Shift| match shift.at_ms {
+            Some(at_ms) => (true, at_ms.saturating_sub(shift.offset_ms)),
+            None => (false, shift.offset_ms),
+        };
+        let Some(Some(first)) = shifts.first().copied() else { return Ok(now) };
+        let same = |shift: &Option<Shift>| shift.as_ref().is_some_and(|shift| time(shift) == time(&first));
+        Ok(if shifts.iter().all(same) { first } else { now })
+    }
+
+    /// Adds what the series that `expr` can give are shifted by: `None` for those that no selector finds.
+    fn reference_shifts(&self, expr: &Expr, around: Shift, out: &mut Vec<Option<Shift>>) -> Result<()> {
+        let (time, inner): (_, Vec<&Expr>) = match &expr.kind {
+            ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => {
+                (Some(&selector.time), Vec::new())
+            }
+            ExprKind::Subquery(subquery) => (Some(&subquery.time), vec![&*subquery.operand]),
+            // The second operand of `info` is a selector in form alone.
+            ExprKind::Call { function, args } if function.name == "info" => {
+                (None, args.iter().take(1).collect())
+            }
+            _ => (None, expr.children()),
+        };
+        let mut shift = around;
+        if let Some(time) = time {
+            let own = self.shift(time)?;
+            // An inner `@` makes what lies around it irrelevant.
+            shift = match own.at_ms {
+                Some(_) => own,
+                None => Shift { offset_ms: around.offset_ms.saturating_add(own.offset_ms), ..around },
             };
-            if let Some(time) = time {
-                let own = self.shift(time)?;
-                // An inner `@` makes what lies around it irrelevant.
-                if own.at_ms.is_some() {
-                    shift = own;
-                } else {
-                    shift.offset_ms = shift.offset_ms.saturating_add(own.offset_ms);
-                }
-            }
-            let next = expr.children().into_iter().find(|child| !child.selectors().is_empty());
-            match next {
-                Some(next) => expr = next,
-                None => return Ok(shift),
-            }
         }
+        let gives_series = |expr: &&Expr| !matches!(expr.value_type(), ValueType::Scalar | ValueType::String);
+        let mut inner = inner.into_iter().filter(gives_series).peekable();
+        if inner.peek().is_none() {
+            let selects = matches!(expr.kind, ExprKind::Selector(_) | ExprKind::Range { .. });
+            out.push(selects.then_some(shift));
+        }
+        inner.try_for_each(|expr| self.reference_shifts(expr, shift, out))
     }
 
     fn enrich(
@@ -155,9 +181,9 @@ impl Evaluator<'_> {
         data_matchers: &[&Matcher],
         out: &mut Vec<Series>,
     ) -> Result<()> {
-        let identity = |labels: &Labels| IDENTIFYING.map(|label| labels.get(label).to_owned());
         let own = identity(&series.metric.labels);
-        let related: Vec<&InfoSeries> = infos.iter().filter(|info| identity(&info.labels) == own).collect();
+        let related: Vec<&InfoSeries> =
+            infos.iter().filter(|info| own != NO_IDENTITY && identity(&info.labels) == own).collect();
         let mut by_labels: HashMap<Labels, Row> = HashMap::new();
         let steps = series.row.steps();
         for step in 0..steps {
@@ -173,7 +199,7 @@ impl Evaluator<'_> {
                 for (label, value) in info.labels.iter() {
                     let wanted =
                         data_matchers.is_empty() || data_matchers.iter().any(|one| one.name() == label);
-                    if label == METRIC_NAME || !wanted {
+                    if is_metadata(label) || !wanted {
                         continue;
                     }
                     if added.contains(label) && added.get(label) != value {

@@ -21,7 +21,9 @@ fn is_invariant(expr: &Expr) -> bool {
             let of_time = TIME_DEPENDENT.contains(&function.name)
                 || (args.is_empty() && OF_TIME.contains(&function.name))
                 // Of a computed value it is the time of the step.
-                || function.name == "timestamp";
+                || function.name == "timestamp"
+                // Info metrics may be looked at as of the step.
+                || function.name == "info";
             !of_time && args.iter().all(is_invariant)
         }
         _ => expr.children().into_iter().all(is_invariant),

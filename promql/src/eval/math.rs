@@ -25,8 +25,8 @@ pub(super) fn float_function(name: &str) -> Option<fn(f64) -> f64> {
         "asinh" => f64::asinh,
         "acosh" => f64::acosh,
         "atanh" => f64::atanh,
-        "rad" => |degrees| degrees * std::f64::consts::PI / 180.0,
-        "deg" => |radians| radians * 180.0 / std::f64::consts::PI,
+        "rad" => |degrees| degrees * (std::f64::consts::PI / 180.0),
+        "deg" => |radians| radians * (180.0 / std::f64::consts::PI),
         "sgn" => |value| {
             if value < 0.0 {
                 -1.0

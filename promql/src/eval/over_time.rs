@@ -20,6 +20,8 @@ pub(super) struct RangeCall<'c> {
     at: Position,
     /// Where the first argument stands, and the scalar arguments' values at each step.
     first_at: Position,
+    /// Of the second argument, where there is one.
+    second_at: Position,
     scalars: Vec<Vec<f64>>,
 }
 
@@ -84,6 +86,7 @@ fn kernel(function: &str) -> Option<Kernel> {
         "stdvar_over_time" => |call, metric, window, _| Ok(variance(call, metric, &window.samples, |v| v)),
         "mad_over_time" => |call, metric, window, _| Ok(median_deviation(call, metric, &window.samples)),
         "quantile_over_time" => quantile_over_time,
+        "integral" => integral,
         "deriv" => |call, metric, window, _| {
             let origin_ms = window.samples.times_ms.first().copied().unwrap_or(0);
             Ok(regression(call, metric, &window.samples, origin_ms)
@@ -126,6 +129,7 @@ impl Evaluator<'_> {
             evaluator: self,
             at: range.at,
             first_at: args.first().map_or(range.at, |arg| arg.at),
+            second_at: args.get(1).map_or(range.at, |arg| arg.at),
             scalars: others.map(|arg| self.scalar(arg, frame)).collect::<Result<_>>()?,
         };
         let keeps_name = matches!(function, "last_over_time" | "first_over_time");
@@ -401,6 +405,48 @@ fn quantile_over_time(
         call.evaluator.note(&note, call.first_at);
     }
     Ok(Cell::Float(quantile(q, &mut samples.values.to_vec())))
+}
+
+/// The area under the samples, by seconds: with the value at the left end of each stretch (strategy 0), at its right
+/// end (1), or their mean. NaN is taken for zero.
+fn integral(call: &RangeCall<'_>, metric: &Metric, window: &Window<'_>, step: usize) -> Result<Cell> {
+    let samples = &window.samples;
+    if samples.values.is_empty() {
+        return Ok(Cell::Absent);
+    }
+    call.ignored_histograms(metric, samples);
+    let strategy = if call.scalars.is_empty() { 2.0 } else { call.scalar(0, step) };
+    if ![0.0, 1.0, 2.0].contains(&strategy) {
+        call.evaluator.note(&Note::InvalidIntegralStrategy(strategy), call.second_at);
+    }
+    let known = |value: f64| if value.is_nan() { 0.0 } else { value };
+    let mut area = KahanSum::default();
+    let pairs = samples.times_ms.windows(2).zip(samples.values.windows(2));
+    for (times_ms, values) in pairs {
+        let ([from_ms, to_ms], [left, right]) = (times_ms, values) else { continue };
+        let (left, right) = (known(*left), known(*right));
+        let mut mean = KahanSum::default();
+        if strategy == 0.0 {
+            mean.add(left);
+        } else if strategy == 1.0 {
+            mean.add(right);
+        } else if left != 0.0 || right != 0.0 {
+            mean = KahanSum::new(left);
+            mean.add(right);
+            if mean.sum.is_infinite() && left.is_finite() && right.is_finite() {
+                mean = KahanSum::new(left / 2.0);
+                mean.add(right / 2.0);
+            } else {
+                mean = KahanSum { sum: mean.sum / 2.0, lost: mean.lost / 2.0 };
+            }
+        }
+        if mean.sum != 0.0 || mean.lost != 0.0 {
+            let seconds = to_ms.saturating_sub(*from_ms) as f64 / 1000.0;
+            area.lost += mean.lost * seconds;
+            area.add(mean.sum * seconds);
+        }
+    }
+    Ok(Cell::Float(area.total()))
 }
 
 /// The line of least squares: its slope per second, and its value at `origin_ms`.

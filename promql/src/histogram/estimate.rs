@@ -23,8 +23,8 @@ impl Histogram {
             return exact(f64::NAN);
         }
         // Observations of NaN are counted but are in no bucket: they make the sum NaN, and count as highest.
-        let has_nan = self.sum.is_nan();
-        let upwards = has_nan || q < 0.5;
+        let upwards = self.sum.is_nan() || q < 0.5;
+        let has_nan = self.has_nan_observations();
         let mut rank = if upwards { q * self.count } else { (1.0 - q) * self.count };
         let mut seen = 0.0;
         let mut found: Option<Bucket> = None;
@@ -41,15 +41,15 @@ impl Histogram {
         let bucket = self.with_natural_bounds(bucket);
         if self.uses_custom_buckets() {
             if bucket.lower == f64::NEG_INFINITY {
-                return Estimate { value: bucket.upper, nan_observations: has_nan };
+                return exact(bucket.upper);
             }
-            if bucket.upper == f64::INFINITY && (!has_nan || seen >= rank) {
-                return Estimate { value: bucket.lower, nan_observations: has_nan };
+            if bucket.upper == f64::INFINITY {
+                return exact(bucket.lower);
             }
         }
         let seen = seen.min(self.count);
         if seen < rank {
-            let value = if has_nan { f64::NAN } else { bucket.upper };
+            let value = if self.sum.is_nan() { f64::NAN } else { bucket.upper };
             return Estimate { value, nan_observations: has_nan };
         }
         rank = if upwards { rank - (seen - bucket.count) } else { seen - rank };
@@ -76,10 +76,19 @@ impl Histogram {
         if lower >= upper {
             return exact(0.0);
         }
-        let has_nan = self.sum.is_nan();
-        let observations = if has_nan { self.buckets().map(|bucket| bucket.count).sum() } else { self.count };
+        let has_nan = self.has_nan_observations();
+        let observations = if has_nan { self.observations_in_buckets() } else { self.count };
         let below = |limit: f64| self.observations_below(limit).unwrap_or(observations).min(observations);
         Estimate { value: (below(upper) - below(lower)) / self.count, nan_observations: has_nan }
+    }
+
+    /// A sum of NaN alone does not tell: that of both infinities is NaN, too.
+    fn has_nan_observations(&self) -> bool {
+        self.sum.is_nan() && self.observations_in_buckets() < self.count
+    }
+
+    fn observations_in_buckets(&self) -> f64 {
+        self.buckets().map(|bucket| bucket.count).sum()
     }
 
     /// Observations below `limit`; `None` if all buckets are.
