@@ -21,13 +21,11 @@ pub(crate) struct Intake {
 
 impl Intake {
     pub(crate) fn new(storage: Storage, limits: Limits, start_time_zeros: bool) -> Intake {
-        Intake {
-            storage,
-            counters: Counters::new(),
-            budget: Budget::new(&limits),
-            limits,
-            start_times: start_time_zeros.then(Arc::default),
-        }
+        let start_times = start_time_zeros.then(|| {
+            let storage = storage.clone();
+            Arc::new(StartTimes::new(move |series, time_ms| storage.has_sample_since(series, time_ms)))
+        });
+        Intake { storage, counters: Counters::new(), budget: Budget::new(&limits), limits, start_times }
     }
 
     /// Returns once the rows are durable, with what the store would not take of them. `items` is how many of the

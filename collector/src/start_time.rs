@@ -5,9 +5,12 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pharos_model::{HistogramSample, Labels, NativeHistogram, ResetHint, Sample, SeriesId, TimeSeries};
 
-/// The newest sample of each series that came with a start time.
-#[derive(Default)]
-pub(crate) struct StartTimes(Mutex<HashMap<SeriesId, i64>>);
+pub(crate) struct StartTimes {
+    /// Whether a series has a stored sample at a time, in milliseconds, or after it.
+    has_sample_since: Box<dyn Fn(SeriesId, i64) -> bool + Send + Sync>,
+    /// The newest sample of each series that came with a start time.
+    newest: Mutex<HashMap<SeriesId, i64>>,
+}
 
 /// A start further before its sample is left out, as one that Prometheus' head would not take.
 const MAX_BEFORE_MS: i64 = 3_600_000;
@@ -16,20 +19,29 @@ const MAX_BEFORE_MS: i64 = 3_600_000;
 const MAX_SERIES: usize = 5_000_000;
 
 impl StartTimes {
+    pub(crate) fn new(
+        has_sample_since: impl Fn(SeriesId, i64) -> bool + Send + Sync + 'static,
+    ) -> StartTimes {
+        StartTimes { has_sample_since: Box::new(has_sample_since), newest: Mutex::default() }
+    }
+
     /// When the series has to be zero, if it began at `start_ms` (0 is unknown) and has a sample at `time_ms` that
-    /// comes next: not if it has had samples since then.
+    /// comes next: not if it has had samples since then. What does not fit is the sender's no fault, and left out.
     fn zero_before(&self, labels: &Labels, start_ms: i64, time_ms: i64) -> Option<i64> {
         if start_ms <= 0 || start_ms >= time_ms {
             return None;
         }
-        let mut newest = self.0.lock();
+        let series = labels.series_id();
+        let mut newest = self.newest.lock();
         if newest.len() >= MAX_SERIES {
             newest.clear();
         }
-        let newest = newest.entry(labels.series_id()).or_insert(i64::MIN);
-        let is_new = *newest < start_ms;
-        *newest = (*newest).max(time_ms);
-        (is_new && time_ms - start_ms <= MAX_BEFORE_MS).then_some(start_ms)
+        let newest_ms = newest.entry(series).or_insert(i64::MIN);
+        let is_new = *newest_ms < start_ms;
+        *newest_ms = (*newest_ms).max(time_ms);
+        drop(newest);
+        let fits = is_new && time_ms - start_ms <= MAX_BEFORE_MS;
+        (fits && !(self.has_sample_since)(series, start_ms)).then_some(start_ms)
     }
 
     /// Puts the zero in front of what counts from `start_ms` on.
@@ -43,7 +55,10 @@ impl StartTimes {
         let zero_before = |time_ms: i64| self.zero_before(labels, start_ms_of(time_ms), time_ms);
         let mut at = 0;
         while let Some(sample) = samples.get(at) {
-            if let Some(time_ms) = zero_before(sample.time_ms) {
+            let zero_ms = zero_before(sample.time_ms);
+            // Nor if they come together with it.
+            let is_late = |zero_ms: &i64| samples.iter().take(at).any(|before| before.time_ms >= *zero_ms);
+            if let Some(time_ms) = zero_ms.filter(|zero_ms| !is_late(zero_ms)) {
                 samples.insert(at, Sample { time_ms, value: 0.0 });
                 at += 1;
             }
@@ -78,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_zero_is_written_once_for_a_start_that_nothing_preceded() {
-        let starts = StartTimes::default();
+        let starts = StartTimes::new(|_, _| false);
         let labels = |name: &str| Labels::from_pairs([("__name__", name)]);
         for (series, start_ms, time_ms, expected) in [
             ("a", 1_000, 2_000, Some(1_000)),

@@ -69,6 +69,11 @@ impl Entry {
         self.last_ms = self.last_ms.max(last_ms);
     }
 
+    /// Whether a sample of that time or a later one came in since the start.
+    pub(crate) fn came_in_since(&self, time_ms: i64) -> bool {
+        self.newest_ms >= time_ms
+    }
+
     fn overlaps(&self, range: TimeRange) -> bool {
         self.first_ms < range.end.millis().saturating_add(1) && self.last_ms >= range.start.millis()
     }

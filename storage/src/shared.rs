@@ -131,16 +131,26 @@ impl Shared {
 
     /// The value of a sample that is stored, if memory has it.
     pub(crate) fn sample_at(&self, ordinal: Ordinal, time_ms: i64) -> Option<f64> {
+        self.samples_between(ordinal, time_ms, time_ms).first().copied()
+    }
+
+    /// Whether memory has a sample of a series at the time or after it.
+    pub(crate) fn holds_sample_since(&self, ordinal: Ordinal, time_ms: i64) -> bool {
+        !self.samples_between(ordinal, time_ms, i64::MAX).is_empty()
+    }
+
+    /// The values that memory has of a series: of those that are in no file yet, or else of those in the newest ones.
+    fn samples_between(&self, ordinal: Ordinal, first_ms: i64, last_ms: i64) -> Vec<f64> {
         let (mut times_ms, mut values) = (Vec::new(), Vec::new());
         let state = self.state.read();
         for generation in state.sealed.iter().map(Arc::as_ref).chain([&state.open]) {
-            generation.samples.copy_between(ordinal, time_ms, time_ms, &mut times_ms, &mut values);
+            generation.samples.copy_between(ordinal, first_ms, last_ms, &mut times_ms, &mut values);
         }
         drop(state);
         if values.is_empty() {
-            self.recent.copy_between(ordinal, time_ms, time_ms, &mut times_ms, &mut values);
+            self.recent.copy_between(ordinal, first_ms, last_ms, &mut times_ms, &mut values);
         }
-        values.first().copied()
+        values
     }
 
     /// Whether memory has samples of a series.

@@ -229,6 +229,15 @@ impl Storage {
         Ok(ids.iter().enumerate().map(columns).collect())
     }
 
+    /// Whether memory has a sample of the series at the time or after it.
+    pub fn has_sample_since(&self, series: SeriesId, time_ms: i64) -> bool {
+        let index = self.shared.index.read();
+        let Some(ordinal) = index.ordinal(series) else { return false };
+        let came_in = index.entry(ordinal).is_some_and(|entry| entry.came_in_since(time_ms));
+        drop(index);
+        came_in || self.shared.holds_sample_since(ordinal, time_ms)
+    }
+
     /// Where the number of series comes from: the `limit` names with most, for each question.
     pub fn cardinality(&self, limit: usize) -> Cardinality {
         let mut cardinality = self.shared.index.read().cardinality(limit);

@@ -12,6 +12,7 @@ use prost::Message;
 use crate::{
     CollectorConfig, Limits, Protocol,
     bench::{Answer, Bench, Headers, post},
+    start_time::StartTimes,
 };
 
 const V1: Headers<'static> = &[("content-type", "application/x-protobuf"), ("content-encoding", "snappy")];
@@ -74,7 +75,7 @@ pub(crate) fn sample_request() -> Vec<u8> {
 /// Reads bytes as a request of both versions.
 pub(crate) fn take_apart(bytes: &[u8]) {
     drop(super::v1::decode(bytes, i64::MAX, &Default::default()));
-    drop(super::v2::decode(bytes, i64::MAX, &Default::default(), Some(&Default::default())));
+    drop(super::v2::decode(bytes, i64::MAX, &Default::default(), Some(&StartTimes::new(|_, _| false))));
 }
 
 #[tokio::test]
@@ -230,6 +231,40 @@ async fn version_2_tells_when_counters_began() {
     assert_eq!(lines[..4], floats);
     assert_eq!(lines.len(), 6, "{lines:?}");
     assert!(lines[4..].iter().any(|line| line.ends_with(&format!("@{}", now - 50))), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_start_that_does_not_fit_what_is_stored_is_no_fault() {
+    let config = CollectorConfig { start_time_zeros: true, ..CollectorConfig::default() };
+    let mut bench = Bench::with(config).await;
+    let now = now_ms();
+    let sample = |timestamp, start_timestamp| v2::Sample { value: 3.0, timestamp, start_timestamp };
+    // The first tells of no start; those after it of starts at its time, before it, and between two of one request.
+    for (samples, zeros) in [
+        (vec![sample(now - 900, 0)], vec![]),
+        (vec![sample(now - 800, now - 900)], vec![]),
+        (vec![sample(now - 700, now - 950)], vec![]),
+        (vec![sample(now - 600, 0), sample(now - 500, now - 600)], vec![]),
+        (vec![sample(now - 400, now - 450)], vec![now - 450]),
+    ] {
+        let sent = samples.len();
+        let request = v2::Request {
+            symbols: ["", "__name__", "a"].map(String::from).to_vec(),
+            timeseries: vec![v2::TimeSeries {
+                labels_refs: vec![1, 2],
+                samples,
+                ..v2::TimeSeries::default()
+            }],
+        };
+        let answer = send(&bench, V2, &snappy(&request.encode_to_vec())).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text());
+        assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), sent.to_string());
+        let stored = bench.stored();
+        let stored = stored.series.iter().flat_map(|series| &series.samples);
+        let got: Vec<i64> =
+            stored.filter(|sample| sample.value == 0.0).map(|sample| sample.time_ms).collect();
+        assert_eq!(got, zeros);
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use crate::{
     CollectorConfig, Protocol,
     bench::{Bench, Stored},
     exposition::Format,
+    start_time::StartTimes,
 };
 
 fn config(yaml: &str) -> ScrapeConfig {
@@ -334,7 +335,7 @@ fn counters_get_a_zero_where_they_began() {
         Stored { series: scraped.series, ..Stored::default() }.lines()
     };
     let text = "# TYPE a counter\na_total{x=\"1\"} 3\na_created{x=\"1\"} 9.5\n# TYPE h histogram\nh_created 9\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nh_sum 1\n# TYPE g gauge\ng_created 1\n# EOF\n";
-    let mut cache = SeriesCache::new(Some(Arc::default()));
+    let mut cache = SeriesCache::new(Some(Arc::new(StartTimes::new(|_, _| false))));
     let openmetrics = Format::OpenMetrics;
     let first = [
         "a_total{job=\"j\", x=\"1\"} 0 @9500",
@@ -353,9 +354,10 @@ fn counters_get_a_zero_where_they_began() {
     let lines = scrape(&mut cache, restarted.as_bytes(), openmetrics, 30_000);
     assert_eq!((lines.len(), lines[0].as_str()), (6, "a_total{job=\"j\", x=\"1\"} 0 @25001"));
     // Without the feature, and in the plain format, it is a series as others.
-    for (mut cache, format) in
-        [(SeriesCache::default(), openmetrics), (SeriesCache::new(Some(Arc::default())), Format::Text)]
-    {
+    for (mut cache, format) in [
+        (SeriesCache::default(), openmetrics),
+        (SeriesCache::new(Some(Arc::new(StartTimes::new(|_, _| false)))), Format::Text),
+    ] {
         let lines = scrape(&mut cache, text.as_bytes(), format, 10_000);
         assert_eq!(lines.len(), 7);
         assert!(lines.contains(&"h_created{job=\"j\"} 9 @10000".to_string()), "{lines:?}");
@@ -385,7 +387,12 @@ fn counters_get_a_zero_where_they_began() {
         family("c", MetricType::Counter, Metric { counter: Some(counter), ..Metric::default() }),
         family("n", MetricType::Histogram, Metric { histogram: Some(histogram), ..Metric::default() }),
     ];
-    let lines = scrape(&mut SeriesCache::new(Some(Arc::default())), &body.concat(), Format::Protobuf, 10_000);
+    let lines = scrape(
+        &mut SeriesCache::new(Some(Arc::new(StartTimes::new(|_, _| false)))),
+        &body.concat(),
+        Format::Protobuf,
+        10_000,
+    );
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!(lines[0], "c{job=\"j\"} 0 @9500");
     assert!(
