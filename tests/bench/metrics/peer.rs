@@ -48,7 +48,8 @@ impl Peer {
         };
         let mut peer = Peer { program, process, address, folder: folder.to_owned() };
         let began = Instant::now();
-        while reqwest::get(peer.url("/api/v1/query?query=1")).await.is_err() {
+        // Prometheus listens while it reads its log, and answers 503 until it has.
+        while !answers(&peer.url("/api/v1/query?query=1")).await {
             ensure!(began.elapsed() < START_TIMEOUT, "{} does not answer", program.name());
             if let Some(status) = peer.process.try_wait()? {
                 bail!("{} ended: {status}", program.name());
@@ -131,6 +132,10 @@ impl Peer {
         self.process.wait()?;
         Ok(())
     }
+}
+
+async fn answers(url: &str) -> bool {
+    reqwest::get(url).await.is_ok_and(|response| response.status().is_success())
 }
 
 impl Drop for Peer {
