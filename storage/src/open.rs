@@ -23,10 +23,10 @@ use crate::{
     commit::{Command, Committer, open_segment},
     disk::{Disk, LocalDisk, is_unfinished},
     flush::{Committed, Flusher, TableLogs, blocking},
-    head::{FrozenSamples, Generation, HeadSamples},
+    head::Generation,
     identity::{self, RecentIdentities},
-    read::{RecentSamples, footer_cache},
-    rows::{HistogramRow, SampleRow, SeriesRow},
+    read::{RecentSamples, footer_cache, recall_samples},
+    rows::{HistogramRow, SeriesRow},
     series_index::SeriesIndex,
     shared::{Flushed, Shared, State, TableFiles},
     table_log::{DeltaLogs, OpenTableLog},
@@ -130,7 +130,7 @@ pub(crate) async fn open(config: StorageConfig, places: Places) -> Result<Opened
     // Without them a resend may be doubled; that is no reason not to start.
     let recalled = [
         recall_spans(&shared, &mut identities).await,
-        recall_samples(&shared).await,
+        recall_samples(&shared, recent_files(&shared, Table::Samples)?.files).await,
         recall_histograms(&shared).await,
     ];
     for error in recalled.into_iter().filter_map(Result::err) {
@@ -200,29 +200,6 @@ async fn recall_spans(shared: &Shared, identities: &mut RecentIdentities) -> Res
         identity::of_batch(&batch)?.for_each(|identity| {
             identities.insert(identity);
         });
-    }
-    Ok(())
-}
-
-/// The samples of the files that are read into memory again: of those of the resend window, and of as many as fit.
-async fn recall_samples(shared: &Shared) -> Result<(), StorageError> {
-    let snapshot = recent_files(shared, Table::Samples)?;
-    let columns = ["time", "series", "value"];
-    let mut batches = snapshot.read(&Scan::new(TimeRange::ALL).columns(columns)).await?;
-    let mut samples = HeadSamples::default();
-    while let Some(batch) = batches.try_next().await? {
-        let rows = from_batch::<SampleRow>(&batch)?;
-        let mut index = shared.index.write();
-        for row in rows {
-            let Some(ordinal) = index.ordinal(row.series) else { continue };
-            index.recall(ordinal, row.time_ms);
-            let labels = || index.entry(ordinal).map(|entry| entry.labels.clone()).unwrap_or_default();
-            samples.push(ordinal, row.time_ms, row.value, labels);
-        }
-    }
-    if let Some(frozen) = FrozenSamples::of_head(&samples) {
-        shared.recent.add(Arc::new(frozen), &snapshot.files);
-        shared.recent.settle();
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::{
     derive::Joining,
     flush::off_thread,
     open::{Opened, Places, open},
-    read::{MetricEdges, SampleBlock, SampleReader, read_histograms},
+    read::{MetricEdges, SampleBlock, SampleReader, load_recent, read_histograms},
     rebuild::RebuildProgress,
     rows::ExemplarRow,
     shared::{Flushed, Shared},
@@ -91,7 +91,11 @@ impl Storage {
         let opened = open(config, places).await?;
         let flusher = opened.flusher.clone();
         let compactor = Arc::new(Mutex::new(Compactor::new(flusher.clone())));
-        let tasks = vec![tokio::spawn(flusher.run()), tokio::spawn(compact::run(compactor.clone()))];
+        let tasks = vec![
+            tokio::spawn(flusher.run()),
+            tokio::spawn(compact::run(compactor.clone())),
+            tokio::spawn(load_recent(opened.shared.clone())),
+        ];
         Ok(Storage::new(opened, compactor, tasks, lock))
     }
 
@@ -383,5 +387,7 @@ impl Storage {
 
 #[cfg(test)]
 mod histogram_tests;
+#[cfg(test)]
+mod recent_tests;
 #[cfg(test)]
 mod tests;

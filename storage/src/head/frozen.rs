@@ -1,4 +1,7 @@
+mod loading;
+
 use hashbrown::HashMap;
+pub(crate) use loading::{Loaded, Loading};
 
 use super::{
     HeadSamples,

@@ -14,7 +14,7 @@ use pharos_model::{TimeRange, UnixNanos};
 
 pub(crate) use chunk::{put_varint, take_varint, unzigzag, whole, zigzag};
 pub(crate) use edges::{HeadEdges, RowsOfEdges};
-pub(crate) use frozen::{FrozenSamples, put_in_order};
+pub(crate) use frozen::{FrozenSamples, Loaded, Loading, put_in_order};
 pub(crate) use histograms::{HeadHistograms, weight as histogram_weight};
 pub(crate) use rows::{Chunk, HeadRows, extent_us};
 pub(crate) use samples::HeadSamples;

@@ -19,7 +19,7 @@ pub(crate) use histograms::read_histograms;
 pub(crate) use metric_edges::MetricEdges;
 pub use predicate::ScanValue;
 pub(crate) use prune::times_us as row_group_times_us;
-pub(crate) use recent::RecentSamples;
+pub(crate) use recent::{RecentSamples, load_recent, recall_samples};
 pub use samples::{SampleBlock, SampleReader, SeriesColumns};
 pub use scan::Scan;
 pub use snapshot::TableSnapshot;

@@ -1,14 +1,21 @@
+mod load;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use object_store::path::Path;
 use parking_lot::RwLock;
 
+pub(crate) use self::load::{load_recent, recall_samples};
 use super::DataFile;
-use crate::{head::FrozenSamples, series_index::Ordinal, table_log::Change};
+use crate::{
+    head::{FrozenSamples, Loaded},
+    series_index::Ordinal,
+    table_log::Change,
+};
 
-/// The samples of the newest files of their table, in memory as well: those that dashboards ask for, and by which a
-/// resend is recognised. Bounded by bytes; what was flushed first goes first.
+/// The newest samples of files, in memory as well: those that dashboards ask for, and by which a resend is recognised.
+/// Bounded by bytes; what was flushed first goes first.
 pub(crate) struct RecentSamples {
     limit_bytes: usize,
     held: RwLock<Held>,
@@ -18,16 +25,24 @@ pub(crate) struct RecentSamples {
 struct Held {
     /// In the order in which they were flushed.
     parts: Vec<Part>,
-    next: u64,
-    /// Files of which each row is in a part of this number or a later one.
-    files: HashMap<Path, u64>,
+    /// Of the next part that is flushed, and of the next one that is older than all others.
+    next: i64,
+    before: i64,
+    files: HashMap<Path, HeldFile>,
 }
 
 #[derive(Clone)]
 struct Part {
-    /// Of the newest flush in it.
-    number: u64,
+    /// Of the newest flush in it. Rises in `parts`.
+    number: i64,
     samples: Arc<FrozenSamples>,
+}
+
+/// What memory has of a file: its rows from a time on, in parts of this number and later ones.
+#[derive(Clone, Copy)]
+struct HeldFile {
+    number: i64,
+    from_ms: i64,
 }
 
 /// Parts are merged with their elders while these are less than so many times as large…
@@ -38,7 +53,37 @@ const MAX_SPAN_MS: i64 = 32 * 60 * 1_000;
 
 impl RecentSamples {
     pub(crate) fn new(limit_bytes: usize) -> RecentSamples {
-        RecentSamples { limit_bytes, held: RwLock::default() }
+        let held = Held { before: -1, ..Held::default() };
+        RecentSamples { limit_bytes, held: RwLock::new(held) }
+    }
+
+    /// Bytes of samples for which there is room.
+    pub(crate) fn room(&self) -> usize {
+        self.limit_bytes.saturating_sub(self.held.read().bytes())
+    }
+
+    /// Rows of the file before this time are in memory only if they came late, or not at all.
+    pub(crate) fn held_from_ms(&self, file: &DataFile) -> Option<i64> {
+        self.held.read().files.get(&file.path).map(|held| held.from_ms)
+    }
+
+    /// Takes in what was read back of a file, which is older than all that there is, as far as there is room.
+    pub(crate) fn add_older(&self, loaded: Loaded, file: &DataFile) {
+        let mut held = self.held.write();
+        let mut bytes = held.bytes();
+        let Loaded { parts, mut from_ms, .. } = loaded;
+        for samples in parts {
+            bytes += samples.bytes();
+            if bytes > self.limit_bytes {
+                from_ms = from_ms.max(samples.times_ms().1.saturating_add(1));
+                break;
+            }
+            let number = held.before;
+            held.before -= 1;
+            held.parts.insert(0, Part { number, samples: Arc::new(samples) });
+        }
+        let number = held.before + 1;
+        held.files.insert(file.path.clone(), HeldFile { number, from_ms });
     }
 
     /// Takes in what a flush has written. The files' table is locked meanwhile, so this does not merge.
@@ -47,21 +92,28 @@ impl RecentSamples {
         let number = held.next;
         held.next += 1;
         held.parts.push(Part { number, samples });
-        held.files.extend(files.iter().map(|file| (file.path.clone(), number)));
+        let whole = HeldFile { number, from_ms: i64::MIN };
+        held.files.extend(files.iter().map(|file| (file.path.clone(), whole)));
     }
 
     /// Files were merged, or dropped.
     pub(crate) fn replace(&self, change: &Change) {
         let mut held = self.held.write();
-        let numbers: Option<Vec<u64>> =
-            change.remove.iter().map(|file| held.files.get(&file.path).copied()).collect();
+        let mut merged: Option<HeldFile> = None;
+        let mut unheld_ms = i64::MIN;
         for file in &change.remove {
-            held.files.remove(&file.path);
+            match (held.files.remove(&file.path), merged) {
+                (Some(input), Some(known)) => {
+                    let number = input.number.min(known.number);
+                    merged = Some(HeldFile { number, from_ms: input.from_ms.max(known.from_ms) });
+                }
+                (Some(input), None) => merged = Some(input),
+                (None, _) => unheld_ms = unheld_ms.max(last_ms(file).saturating_add(1)),
+            }
         }
-        if change.same_rows
-            && let Some(number) = numbers.and_then(|numbers| numbers.into_iter().min())
-        {
-            held.files.extend(change.add.iter().map(|file| (file.path.clone(), number)));
+        if let Some(HeldFile { number, from_ms }) = merged.filter(|_| change.same_rows) {
+            let merged = HeldFile { number, from_ms: from_ms.max(unheld_ms) };
+            held.files.extend(change.add.iter().map(|file| (file.path.clone(), merged)));
         }
     }
 
@@ -79,11 +131,14 @@ impl RecentSamples {
             held.parts.insert(at, merged);
         }
         let mut held = self.held.write();
-        let mut bytes: usize = held.parts.iter().map(|part| part.samples.bytes()).sum();
+        let mut bytes = held.bytes();
         while bytes > self.limit_bytes && !held.parts.is_empty() {
             let oldest = held.parts.remove(0);
             bytes -= oldest.samples.bytes();
-            held.files.retain(|_, number| *number > oldest.number);
+            let dropped_to_ms = oldest.samples.times_ms().1.saturating_add(1);
+            for file in held.files.values_mut().filter(|file| file.number <= oldest.number) {
+                file.from_ms = file.from_ms.max(dropped_to_ms);
+            }
         }
     }
 
@@ -109,7 +164,8 @@ impl RecentSamples {
         (due.len() > 1).then(|| due.to_vec())
     }
 
-    /// Those that have samples between the two times, inclusive; with `files`, those of them whose rows are in none.
+    /// Those that have samples between the two times, inclusive; with `files`, those of them that have rows of that time
+    /// which are in none.
     pub(crate) fn between(
         &self,
         first_ms: i64,
@@ -117,7 +173,10 @@ impl RecentSamples {
         mut files: Vec<Arc<DataFile>>,
     ) -> (Vec<Arc<FrozenSamples>>, Vec<Arc<DataFile>>) {
         let held = self.held.read();
-        files.retain(|file| !held.files.contains_key(&file.path));
+        files.retain(|file| {
+            let from_ms = held.files.get(&file.path).map_or(i64::MAX, |held| held.from_ms);
+            from_ms > first_ms.max(file.min_time.millis())
+        });
         let parts = held.parts.iter().filter(|part| part.samples.overlaps(first_ms, last_ms));
         (parts.map(|part| part.samples.clone()).collect(), files)
     }
@@ -140,4 +199,15 @@ impl RecentSamples {
     pub(crate) fn has_any(&self, ordinal: Ordinal) -> bool {
         self.held.read().parts.iter().any(|part| part.samples.has_any(ordinal))
     }
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.samples.bytes()).sum()
+    }
+}
+
+/// Of the last row, rounded up.
+fn last_ms(file: &DataFile) -> i64 {
+    file.max_time.millis().saturating_add(1)
 }
