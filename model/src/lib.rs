@@ -39,7 +39,7 @@ pub use log::{LogRecord, Severity};
 pub use mesh_object::MeshObject;
 pub use native_histogram::{
     BucketSpan, HistogramError, HistogramSample, NativeHistogram, ResetHint, buckets_of_spans,
-    counts_of_deltas, spans_of_buckets,
+    counts_of_deltas, exponential_bound, spans_of_buckets,
 };
 pub use response_flags::{ResponseFlag, ResponseFlags};
 pub use sample::{

@@ -1,5 +1,7 @@
 //! Prometheus' native histograms: a whole distribution in one sample.
 
+use std::sync::LazyLock;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -197,7 +199,7 @@ impl NativeHistogram {
         }
         self.zero_threshold = threshold;
         let schema = self.schema;
-        let lower = |index: i32| (f64::from(index.saturating_sub(1)) * f64::from(-schema).exp2()).exp2();
+        let lower = |index: i32| exponential_bound(schema, index.saturating_sub(1));
         for side in [&mut self.positive, &mut self.negative] {
             side.retain(|(index, count)| {
                 let stays = lower(*index) >= threshold;
@@ -215,8 +217,7 @@ impl NativeHistogram {
             let bound = usize::try_from(index).ok().and_then(|index| self.custom_bounds.get(index));
             return bound.copied().unwrap_or(f64::INFINITY);
         }
-        let exponent = f64::from(index) * f64::from(-self.schema).exp2();
-        if exponent == 1024.0 { f64::MAX } else { exponent.exp2() }
+        exponential_bound(self.schema, index)
     }
 
     /// How many observations are at most `bound`, where that is a bucket's bound: a bucket that contains it counts
@@ -231,6 +232,45 @@ impl NativeHistogram {
         positive + zero + negative.map(|(_, count)| count).sum::<f64>()
     }
 }
+
+/// The upper bound of the bucket `index` of an exponential schema, -4 to 8, to the last digit as Prometheus has it.
+/// The last bucket of finite numbers ends at the largest of them; only the one behind it is open.
+pub fn exponential_bound(schema: i32, index: i32) -> f64 {
+    let (fraction, exponent) = if schema <= 0 {
+        (0.5, (i64::from(index) << -schema.max(-4)) + 1)
+    } else {
+        let schema = schema.min(FINEST);
+        let place = (index & ((1 << schema) - 1)) << (FINEST - schema);
+        let fraction = usize::try_from(place).ok().and_then(|place| FRACTIONS.get(place));
+        (fraction.copied().unwrap_or(0.5), i64::from(index >> schema) + 1)
+    };
+    if fraction == 0.5 && exponent == 1025 {
+        return f64::MAX;
+    }
+    // No power of two is lost on the way, as 2^1024 would be.
+    let half = exponent.clamp(-4_000, 4_000) as f64 / 2.0;
+    fraction * half.floor().exp2() * half.ceil().exp2()
+}
+
+const FINEST: i32 = 8;
+
+/// The bounds of the finest schema in [0.5, 1): each is the one before, times two to the power of its finest part.
+static FRACTIONS: LazyLock<[f64; 1 << FINEST]> = LazyLock::new(|| {
+    let mut fractions = [0.5; 1 << FINEST];
+    let mut factor = 2.0_f64;
+    for level in 1..=FINEST {
+        factor = factor.sqrt();
+        let step = 1 << (FINEST - level);
+        for at in (0..fractions.len()).step_by(2 * step) {
+            let before = fractions.get(at).copied().unwrap_or(0.5);
+            if let Some(fraction) = fractions.get_mut(at + step) {
+                // The first one was made the other way round.
+                *fraction = if level == 1 { factor.recip() } else { before * factor };
+            }
+        }
+    }
+    fractions
+});
 
 /// Buckets from their spans and one count each. Empty ones are left out.
 pub fn buckets_of_spans(
@@ -449,6 +489,33 @@ mod tests {
             ..NativeHistogram::default()
         });
         assert_eq!(sum.to_string(), "{count:7 sum:15 schema:0 zero:2 [1]:4 [4]:1}");
+    }
+
+    #[test]
+    fn bounds_are_to_the_last_digit_those_of_prometheus() {
+        for (schema, index, expected) in [
+            (0, 0, 1.0),
+            (0, -1, 0.5),
+            (1, 5, 5.65685424949238),
+            (1, 3, 2.82842712474619),
+            (3, 1, 1.0905077326652577),
+            (-2, 2, 256.0),
+            (0, 1024, f64::MAX),
+            (0, 1025, f64::INFINITY),
+            (8, 1024 << 8, f64::MAX),
+            (-4, 64, f64::MAX),
+            (-4, 65, f64::INFINITY),
+            (0, -1074, 5e-324),
+            (0, -1080, 0.0),
+            (8, i32::MIN, 0.0),
+            (-4, i32::MAX, f64::INFINITY),
+        ] {
+            assert_eq!(exponential_bound(schema, index), expected, "schema {schema}, bucket {index}");
+        }
+        for schema in -4..=8 {
+            let bounds = (-300..300).map(|index| exponential_bound(schema, index));
+            assert!(bounds.is_sorted_by(|a, b| a <= b), "schema {schema}");
+        }
     }
 
     #[test]

@@ -177,16 +177,18 @@ impl Note<'_> {
 /// Takes notes during an evaluation.
 #[derive(Debug, Default)]
 pub(crate) struct Notebook {
-    annotations: Annotations,
-    /// By text and place: the fixes of all steps go into one note.
-    fixes: BTreeMap<(String, Position), MonotonicityFixes>,
+    /// By text. Of several places that have the same to say the last one is told.
+    warnings: BTreeMap<String, Position>,
+    infos: BTreeMap<String, Position>,
+    /// The fixes of all steps go into one note, with the first place.
+    fixes: BTreeMap<String, (Position, MonotonicityFixes)>,
 }
 
 impl Notebook {
     pub(crate) fn add(&mut self, note: &Note<'_>, at: Position) {
         if let Note::ForcedMonotonicity { fix, .. } = note {
-            let fresh = MonotonicityFixes { all: *fix, count: 0, last_ms: fix.time_ms };
-            let fixes = self.fixes.entry((note.text(), at)).or_insert(fresh);
+            let fresh = (at, MonotonicityFixes { all: *fix, count: 0, last_ms: fix.time_ms });
+            let (_, fixes) = self.fixes.entry(note.text()).or_insert(fresh);
             fixes.count += 1;
             fixes.last_ms = fixes.last_ms.max(fix.time_ms);
             fixes.all.time_ms = fixes.all.time_ms.min(fix.time_ms);
@@ -195,17 +197,18 @@ impl Notebook {
             fixes.all.largest_drop = fixes.all.largest_drop.max(fix.largest_drop);
             return;
         }
-        let (kind, set) = if note.is_warning() {
-            ("warning", &mut self.annotations.warnings)
-        } else {
-            ("info", &mut self.annotations.infos)
-        };
-        set.insert(format!("PromQL {kind}: {} ({at})", note.text()));
+        let notes = if note.is_warning() { &mut self.warnings } else { &mut self.infos };
+        notes.insert(note.text(), at);
     }
 
-    pub(crate) fn finish(mut self) -> Annotations {
-        for ((text, at), MonotonicityFixes { all, count, last_ms }) in self.fixes {
-            self.annotations.infos.insert(format!(
+    pub(crate) fn finish(self) -> Annotations {
+        let told = |kind: &str, notes: BTreeMap<String, Position>| {
+            notes.into_iter().map(|(text, at)| format!("PromQL {kind}: {text} ({at})")).collect()
+        };
+        let (warnings, mut infos): (_, BTreeSet<String>) =
+            (told("warning", self.warnings), told("info", self.infos));
+        infos.extend(self.fixes.into_iter().map(|(text, (at, MonotonicityFixes { all, count, last_ms }))| {
+            format!(
                 "PromQL info: {text}, from buckets {} to {}, with a max diff of {}, over {count} samples from {} to {} \
                  ({at})",
                 format_general(all.lowest),
@@ -213,8 +216,8 @@ impl Notebook {
                 format_two_digits(all.largest_drop),
                 format_time(all.time_ms),
                 format_time(last_ms),
-            ));
-        }
-        self.annotations
+            )
+        }));
+        Annotations { warnings, infos }
     }
 }

@@ -113,10 +113,10 @@ pub fn write_json_float(out: &mut String, value: f64) {
     }
 }
 
-/// A number in the shortest form, with an exponent where that is below -4 or above 20: Go's `%g` and `%v`.
+/// A number in the shortest form, with an exponent where that is below -4 or above 5: Go's `%g` and `%v`.
 pub(crate) fn format_general(value: f64) -> String {
     let magnitude = value.abs();
-    if magnitude == 0.0 || !magnitude.is_finite() || (1e-4..1e21).contains(&magnitude) {
+    if magnitude == 0.0 || !magnitude.is_finite() || (1e-4..1e6).contains(&magnitude) {
         return format_float(value);
     }
     with_exponent(value)

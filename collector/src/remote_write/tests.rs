@@ -268,6 +268,25 @@ async fn a_start_that_does_not_fit_what_is_stored_is_no_fault() {
 }
 
 #[tokio::test]
+async fn version_2_takes_exemplars_apart_from_their_samples() {
+    let bench = Bench::new().await;
+    let now = now_ms();
+    let symbols: Vec<String> = ["", "__name__", "a", "trace_id", "7"].map(String::from).to_vec();
+    let sample = v2::Sample { value: 3.0, timestamp: now, start_timestamp: 0 };
+    let exemplar = v2::Exemplar { labels_refs: vec![3, 4], value: 3.0, timestamp: now };
+    let apart = vec![
+        v2::TimeSeries { labels_refs: vec![1, 2], samples: vec![sample], ..v2::TimeSeries::default() },
+        v2::TimeSeries { labels_refs: vec![1, 2], exemplars: vec![exemplar], ..v2::TimeSeries::default() },
+    ];
+    let request = v2::Request { symbols, timeseries: apart };
+    let answer = send(&bench, V2, &snappy(&request.encode_to_vec())).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text());
+    for (what, written) in [("samples", "1"), ("exemplars", "1")] {
+        assert_eq!(answer.header(&format!("x-prometheus-remote-write-{what}-written")), written);
+    }
+}
+
+#[tokio::test]
 async fn version_2() {
     let mut bench = Bench::new().await;
     let now = now_ms();

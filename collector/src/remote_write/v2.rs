@@ -92,12 +92,13 @@ impl Request<'_> {
         if let (Ok(labels), Some(metadata)) = (&labels, metadata) {
             self.learn(labels.metric_name(), metadata);
         }
-        if samples.is_empty() && histograms.is_empty() {
+        // Prometheus sends exemplars apart from the samples of their series.
+        if samples.is_empty() && histograms.is_empty() && exemplars.is_empty() {
             let fault = match labels {
-                Ok(labels) => format!("series {labels} has neither samples nor histograms"),
+                Ok(labels) => format!("series {labels} has neither samples nor histograms nor exemplars"),
                 Err(fault) => fault,
             };
-            self.decoded.series.rejected.add(exemplars.len().max(1), || fault);
+            self.decoded.series.rejected.add(1, || fault);
             return Ok(());
         }
         let mut kept = Vec::with_capacity(exemplars.len());

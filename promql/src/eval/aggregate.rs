@@ -109,7 +109,7 @@ impl Evaluator<'_> {
                         Ok(_) => {}
                         Err(IncompatibleSchemas) => {
                             part.incompatible = true;
-                            self.note(&Note::MixedSchemas { metric: metric.labels.metric_name() }, at);
+                            self.note(&Note::MixedSchemas { metric: self.name_of(metric) }, at);
                         }
                     }
                 }

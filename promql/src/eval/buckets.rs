@@ -46,7 +46,7 @@ impl Distribution {
         let native = self.native.as_ref().and_then(|row| row.histogram(step));
         match (native, buckets.is_empty()) {
             (Some(_), false) => {
-                evaluator.note(&Note::MixedClassicNative { metric: self.metric.labels.metric_name() }, at);
+                evaluator.note(&Note::MixedClassicNative { metric: evaluator.name_of(&self.metric) }, at);
                 AtStep::Nothing
             }
             (Some(native), true) => AtStep::Native(native),
@@ -144,7 +144,7 @@ impl Evaluator<'_> {
                     AtStep::Native(histogram) => {
                         let estimate = histogram.fraction(*lower, *upper);
                         if estimate.nan_observations {
-                            let metric = distribution.metric.labels.metric_name();
+                            let metric = self.name_of(&distribution.metric);
                             self.note(&Note::FractionNan { metric }, operand.at);
                         }
                         estimate.value
@@ -181,7 +181,7 @@ impl Evaluator<'_> {
         frame: Frame,
         operand_at: Position,
     ) -> Row {
-        let metric = distribution.metric.labels.metric_name();
+        let metric = self.name_of(&distribution.metric);
         let (mut row, mut buckets) = (Row::absent(frame.steps()), Vec::new());
         for (step, q) in qs.iter().enumerate() {
             let value = match distribution.at(step, self, operand_at, &mut buckets) {
@@ -234,7 +234,10 @@ impl Evaluator<'_> {
                 Some(_) => None,
                 None => {
                     if has_floats {
-                        let metric = metric.labels.metric_name();
+                        let metric = match self.drops_names_at_once() {
+                            true => "",
+                            false => metric.labels.metric_name(),
+                        };
                         self.note(&Note::BadBucketLabel { le: &le, metric }, operand.at);
                     }
                     None

@@ -74,7 +74,7 @@ pub(super) fn change(
     smoothed: bool,
 ) -> Result<Cell> {
     let samples = &window.samples;
-    let name = metric.labels.metric_name();
+    let name = call.name_of(metric);
     if !samples.times_ms.is_empty() && !samples.histograms.is_empty() {
         call.note(&Note::MixedFloatsHistograms { metric: name });
         return Ok(Cell::Absent);

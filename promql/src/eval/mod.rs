@@ -197,6 +197,11 @@ impl Evaluator<'_> {
         self.notebook.borrow_mut().add(note, at);
     }
 
+    /// The metric name as notes show it: none where it no longer holds.
+    fn name_of<'m>(&self, metric: &'m Metric) -> &'m str {
+        if metric.drop_name && self.drops_names_at_once() { "" } else { metric.labels.metric_name() }
+    }
+
     /// Fails if the query is no longer wanted or has run for too long. Called per series.
     fn check_alive(&self) -> Result<()> {
         if self.limits.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {

@@ -7,7 +7,7 @@ use super::range::Window;
 use super::rate_kernel::RateKernel;
 use super::{EvalError, Evaluator, Result, Sink, extended, rate};
 use crate::annotations::Note;
-use crate::ast::{Expr, Extension, Position, ValueType};
+use crate::ast::{Expr, ExprKind, Extension, Position, ValueType};
 use crate::float::{KahanSum, Mean, quantile};
 use crate::histogram::{Conflicts, HistogramSum, IncompatibleSchemas, ResetHint};
 use crate::source::Samples;
@@ -30,13 +30,17 @@ impl RangeCall<'_> {
         self.evaluator.note(note, self.at);
     }
 
+    pub(super) fn name_of<'m>(&self, metric: &'m Metric) -> &'m str {
+        self.evaluator.name_of(metric)
+    }
+
     fn scalar(&self, index: usize, step: usize) -> f64 {
         self.scalars.get(index).and_then(|values| values.get(step)).copied().unwrap_or(f64::NAN)
     }
 
     fn ignored_histograms(&self, metric: &Metric, samples: &Samples<'_>) {
         if !samples.histograms.is_empty() {
-            self.note(&Note::HistogramIgnoredInRange { metric: metric.labels.metric_name() });
+            self.note(&Note::HistogramIgnoredInRange { metric: self.name_of(metric) });
         }
     }
 }
@@ -124,10 +128,14 @@ impl Evaluator<'_> {
         let Some(kernel) = kernel(function) else {
             return Err(EvalError::execution(format!("unknown function {function}")));
         };
+        check_extension(function, range)?;
         let others = args.iter().filter(|arg| arg.value_type() == ValueType::Scalar);
+        // Prometheus puts the samples of a subquery in its place first, and forgets where it stood.
+        let forgotten = matches!(range.unwrap_parens().kind, ExprKind::Subquery(_));
+        let start = Position { offset: 0, line: 1, column: 1 };
         let call = RangeCall {
             evaluator: self,
-            at: range.at,
+            at: if forgotten { start } else { range.at },
             first_at: args.first().map_or(range.at, |arg| arg.at),
             second_at: args.get(1).map_or(range.at, |arg| arg.at),
             scalars: others.map(|arg| self.scalar(arg, frame)).collect::<Result<_>>()?,
@@ -296,8 +304,25 @@ fn is_change(previous: &Neighbour, next: &Neighbour) -> bool {
     }
 }
 
+/// Whether the function knows what to do with windows that are extended.
+fn check_extension(function: &str, range: &Expr) -> Result<()> {
+    let ExprKind::Range { selector, .. } = &range.unwrap_parens().kind else { return Ok(()) };
+    let (keyword, allowed): (_, &[&str]) = match selector.extension {
+        None => return Ok(()),
+        Some(Extension::Anchored) => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
+        Some(Extension::Smoothed) => ("smoothed", &["delta", "increase", "rate"]),
+    };
+    if allowed.contains(&function) {
+        return Ok(());
+    }
+    let allowed = allowed.join(", ");
+    Err(EvalError::execution(format!(
+        "{keyword} modifier can only be used with: {allowed} - not with {function}"
+    )))
+}
+
 fn sum(call: &RangeCall<'_>, metric: &Metric, samples: &Samples<'_>, mean: bool) -> Cell {
-    let name = metric.labels.metric_name();
+    let name = call.name_of(metric);
     let Some((first, rest)) = samples.histograms.split_first() else {
         let Some((first, rest)) = samples.values.split_first() else { return Cell::Absent };
         return Cell::Float(if mean {
@@ -401,7 +426,7 @@ fn quantile_over_time(
         call.evaluator.note(&Note::InvalidQuantile(q), call.first_at);
     }
     if !samples.histograms.is_empty() {
-        let note = Note::HistogramIgnoredInRange { metric: metric.labels.metric_name() };
+        let note = Note::HistogramIgnoredInRange { metric: call.name_of(metric) };
         call.evaluator.note(&note, call.first_at);
     }
     Ok(Cell::Float(quantile(q, &mut samples.values.to_vec())))

@@ -107,7 +107,10 @@ impl Evaluator<'_> {
         let present = members.iter().filter(present).copied();
         match op {
             AggregateOp::LimitRatio => present
-                .filter(|index| all.get(*index).is_some_and(|series| in_sample(series, param)))
+                .filter(|index| {
+                    let labels = all.get(*index).map(|series| self.seen_labels(&series.metric));
+                    labels.is_some_and(|labels| in_sample(&labels, param))
+                })
                 .collect(),
             AggregateOp::Limitk => present.take(count(param)).collect(),
             _ => {
@@ -153,8 +156,8 @@ fn count(param: f64) -> usize {
 
 /// Whether a series is in a sample of the given ratio. A series' place depends on its labels alone, so that
 /// ratios `r` and `-(1 - r)` complement each other.
-fn in_sample(series: &Series, ratio: f64) -> bool {
-    let place = place(&series.metric.labels);
+fn in_sample(labels: &Labels, ratio: f64) -> bool {
+    let place = place(labels);
     if ratio >= 0.0 { place < ratio.min(1.0) } else { place >= 1.0 + ratio.max(-1.0) }
 }
 

@@ -91,11 +91,11 @@ fn extrapolation(kind: Kind, window: &Window<'_>, span: Span, change: f64) -> f6
 pub(super) fn window(call: &RangeCall<'_>, kind: Kind, metric: &Metric, window: &Window<'_>) -> Result<Cell> {
     let samples = &window.samples;
     if !samples.times_ms.is_empty() && !samples.histograms.is_empty() {
-        call.note(&Note::MixedFloatsHistograms { metric: metric.labels.metric_name() });
+        call.note(&Note::MixedFloatsHistograms { metric: call.name_of(metric) });
         return Ok(Cell::Absent);
     }
     if kind.counter && overlaps(samples) {
-        call.note(&Note::StartTimeOverlap { metric: metric.labels.metric_name() });
+        call.note(&Note::StartTimeOverlap { metric: call.name_of(metric) });
     }
     if samples.histograms.is_empty() {
         return Ok(float_window(kind, window));
@@ -179,7 +179,7 @@ fn histogram_window(call: &RangeCall<'_>, kind: Kind, metric: &Metric, window: &
     if points.len() < 2 {
         return Cell::Absent;
     }
-    let name = metric.labels.metric_name();
+    let name = call.name_of(metric);
     let change = match histogram_change(call, kind, name, points) {
         Ok(change) => change,
         Err(IncompatibleSchemas) => {
@@ -277,7 +277,7 @@ pub(super) fn instant(
     window: &Window<'_>,
 ) -> Result<Cell> {
     let samples = &window.samples;
-    let name = metric.labels.metric_name();
+    let name = call.name_of(metric);
     let floats = samples.times_ms.len();
     let mut newest: Vec<Newest> = (floats.saturating_sub(2)..floats)
         .filter_map(|at| {
@@ -344,7 +344,7 @@ pub(super) fn instant(
 
 /// Says of a metric that is treated as a counter, but is not called like one.
 pub(super) fn note_if_not_counter(call: &RangeCall<'_>, metric: &Metric) {
-    let name = metric.labels.metric_name();
+    let name = call.name_of(metric);
     let counter_like = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
     if !name.is_empty() && !counter_like {
         call.note(&Note::MaybeNotCounter { metric: name });

@@ -38,12 +38,13 @@ impl Histogram {
         };
         _ = if upwards { self.buckets().any(&mut look) } else { self.buckets().rev().any(&mut look) };
         let Some(bucket) = found else { return Estimate { value: f64::NAN, nan_observations: has_nan } };
+        let is_lowest = bucket.lower == f64::NEG_INFINITY;
         let bucket = self.with_natural_bounds(bucket);
         if self.uses_custom_buckets() {
             if bucket.lower == f64::NEG_INFINITY {
                 return exact(bucket.upper);
             }
-            if bucket.upper == f64::INFINITY {
+            if bucket.upper == f64::INFINITY && !is_lowest {
                 return exact(bucket.lower);
             }
         }

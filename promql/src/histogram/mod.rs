@@ -8,8 +8,9 @@ mod trim;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
+
+use pharos_model::exponential_bound;
 
 pub(crate) use arithmetic::{Conflicts, IncompatibleSchemas};
 pub(crate) use estimate::Estimate;
@@ -191,11 +192,21 @@ impl Histogram {
         }
     }
 
-    /// All buckets along the number line, the zero bucket among them if it holds anything.
+    /// All buckets along the number line, the zero bucket among them if it holds anything. Others end where it begins.
     pub fn buckets(&self) -> impl DoubleEndedIterator<Item = Bucket> + '_ {
-        let zero = (self.zero_count != 0.0).then(|| self.zero_bucket());
-        let negative = self.negative.0.iter().rev().map(|bucket| self.negative_bucket(bucket));
-        negative.chain(zero).chain(self.positive.0.iter().map(|bucket| self.positive_bucket(bucket)))
+        let threshold = self.zero_threshold;
+        let zero = (self.zero_count > 0.0).then(|| self.zero_bucket());
+        let negative = self.negative.0.iter().rev().map(move |bucket| {
+            let bucket = self.negative_bucket(bucket);
+            let reaches_in = bucket.upper < 0.0 && bucket.upper > -threshold;
+            if reaches_in { Bucket { upper: -threshold, ..bucket } } else { bucket }
+        });
+        let positive = self.positive.0.iter().map(move |bucket| {
+            let bucket = self.positive_bucket(bucket);
+            let reaches_in = bucket.lower > 0.0 && bucket.lower < threshold;
+            if reaches_in { Bucket { lower: threshold, ..bucket } } else { bucket }
+        });
+        negative.chain(zero).chain(positive)
     }
 
     /// Equal but for how empty buckets are written and for the reset hint; NaN equals NaN.
@@ -215,16 +226,6 @@ impl Histogram {
             && self.custom_bounds == other.custom_bounds
             && same_buckets(&self.positive, &other.positive)
             && same_buckets(&self.negative, &other.negative)
-    }
-}
-
-/// The upper bound of the bucket `index` of an exponential schema.
-fn exponential_bound(schema: i32, index: i32) -> f64 {
-    let exponent = f64::from(index) * f64::from(-schema).exp2();
-    match exponent.partial_cmp(&1024.0) {
-        // The last finite bucket ends at the largest number; only the one behind it is open.
-        Some(Ordering::Equal) => f64::MAX,
-        _ => exponent.exp2(),
     }
 }
 

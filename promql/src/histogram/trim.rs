@@ -39,7 +39,9 @@ impl Histogram {
     }
 
     fn part_of(&self, bucket: Bucket, limit: f64, keep_below: bool) -> Part {
-        if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
+        if limit.is_nan() {
+            NOTHING
+        } else if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
             open_part(bucket, limit, keep_below)
         } else {
             finite_part(bucket, limit, keep_below, self.uses_custom_buckets())

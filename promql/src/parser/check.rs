@@ -1,7 +1,7 @@
 //! The type check: whether every part of a query has the type that its place demands.
 
 use super::ParseError;
-use crate::ast::{Binary, Cardinality, Expr, ExprKind, Extension, Selector, ValueType};
+use crate::ast::{Binary, Cardinality, Expr, ExprKind, Selector, ValueType};
 use crate::functions::{Function, Variadic};
 use crate::text::{is_valid_name, quote};
 
@@ -123,7 +123,6 @@ fn check_call(function: &Function, args: &[Expr], expr: &Expr) -> Result<(), Par
         }
         let Some(wanted) = function.args.get(index.min(listed.saturating_sub(1))) else { continue };
         expect(arg, *wanted, &format!("call to function {name}"))?;
-        check_extension(function.name, arg)?;
     }
     Ok(())
 }
@@ -141,19 +140,4 @@ fn check_info_selector(arg: &Expr) -> Result<(), ParseError> {
         return Err(ParseError::new(arg.at, "expected label selectors only, got vector selector instead"));
     }
     Ok(())
-}
-
-fn check_extension(function: &str, arg: &Expr) -> Result<(), ParseError> {
-    let ExprKind::Range { selector, .. } = &arg.unwrap_parens().kind else { return Ok(()) };
-    let (keyword, allowed): (_, &[&str]) = match selector.extension {
-        None => return Ok(()),
-        Some(Extension::Anchored) => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
-        Some(Extension::Smoothed) => ("smoothed", &["delta", "increase", "rate"]),
-    };
-    if allowed.contains(&function) {
-        return Ok(());
-    }
-    let message =
-        format!("{keyword} modifier can only be used with: {} - not with {function}", allowed.join(", "));
-    Err(ParseError::new(arg.at, message))
 }

@@ -5,7 +5,7 @@ use super::{ParseError, Parser};
 use crate::ast::{BinaryOp, DurationExpr};
 use crate::text::quote;
 
-impl Parser {
+impl Parser<'_> {
     /// A whole duration expression, as stands between brackets.
     pub(super) fn duration(&mut self) -> Result<DurationExpr, ParseError> {
         self.duration_of_precedence(0, &mut 0)

@@ -22,6 +22,8 @@ pub(super) enum Token {
 pub(super) struct Spanned {
     pub token: Token,
     pub start: Position,
+    /// In bytes from the beginning of the query.
+    pub end: usize,
 }
 
 /// Longest first, so that `=~` is not read as `=`.
@@ -90,7 +92,7 @@ impl<'t> Lexer<'t> {
         self.skip_blanks();
         let start = self.position();
         let token = self.token(start)?;
-        Ok(Spanned { token, start })
+        Ok(Spanned { token, start, end: self.at })
     }
 
     fn token(&mut self, start: Position) -> Result<Token, ParseError> {

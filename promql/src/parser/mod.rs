@@ -100,20 +100,41 @@ fn with_stack<T>(step: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(ENOUGH_BYTES, MORE_BYTES, step)
 }
 
-struct Parser {
+/// What a word is to Prometheus' lexer, which does not look at where it stands.
+enum WordClass {
+    Operator,
+    Aggregator,
+    Keyword,
+    OfDuration,
+    Name,
+}
+
+fn class_of(word: &str) -> WordClass {
+    match word {
+        "and" | "or" | "unless" | "atan2" => WordClass::Operator,
+        "offset" | "smoothed" | "anchored" | "by" | "without" | "on" | "ignoring" | "group_left"
+        | "group_right" | "fill" | "fill_left" | "fill_right" | "bool" => WordClass::Keyword,
+        "start" | "end" | "step" | "range" | "max_of" | "min_of" => WordClass::OfDuration,
+        _ if AggregateOp::by_name(word).is_some() => WordClass::Aggregator,
+        _ => WordClass::Name,
+    }
+}
+
+struct Parser<'t> {
+    text: &'t str,
     tokens: Vec<Spanned>,
     next: usize,
     depth: u16,
     features: Features,
 }
 
-impl Parser {
-    fn new(text: &str, features: Features) -> Result<Parser, ParseError> {
+impl<'t> Parser<'t> {
+    fn new(text: &'t str, features: Features) -> Result<Parser<'t>, ParseError> {
         if text.len() > MAX_QUERY_BYTES {
             let message = format!("query is longer than {MAX_QUERY_BYTES} bytes");
             return Err(ParseError::new(Position { offset: 0, line: 1, column: 1 }, message));
         }
-        Ok(Parser { tokens: lexer::tokenize(text)?, next: 0, depth: 0, features })
+        Ok(Parser { text, tokens: lexer::tokenize(text)?, next: 0, depth: 0, features })
     }
 
     fn peek(&self) -> &Token {
@@ -160,14 +181,29 @@ impl Parser {
         found
     }
 
-    /// An error that names the token here; `context` is empty or what was being read.
+    /// An error that names the token here, as Prometheus does; `context` is empty or what was being read.
     fn unexpected(&self, context: &str) -> ParseError {
+        let spanned = self.tokens.get(self.next).or(self.tokens.last());
+        let text = spanned.and_then(|spanned| self.text.get(spanned.start.offset..spanned.end));
+        let text = text.unwrap_or_default();
+        let short = || match text.char_indices().nth(10) {
+            Some((end, _)) => format!("{}...", quote(text.get(..end).unwrap_or(text))),
+            None => quote(text),
+        };
         let found = match self.peek() {
-            Token::Word(word) => format!("identifier {}", quote(word)),
-            Token::Number(value) => format!("number {}", quote(&value.to_string())),
-            Token::Duration(ms) => format!("duration {}", quote(&pharos_model::format_duration_ms(*ms))),
-            Token::Str(text) => format!("string {}", quote(text)),
-            Token::Symbol(symbol) => quote(symbol),
+            Token::Word(word) => match class_of(&word.to_ascii_lowercase()) {
+                WordClass::Operator => format!("<op:{text}>"),
+                WordClass::Aggregator => format!("<aggr:{text}>"),
+                WordClass::Keyword => format!("<{text}>"),
+                WordClass::OfDuration => quote(text),
+                WordClass::Name if word.contains(':') => format!("metric identifier {}", quote(text)),
+                WordClass::Name => format!("identifier {}", quote(text)),
+            },
+            Token::Number(_) => format!("number {}", short()),
+            Token::Duration(_) => format!("duration {}", short()),
+            Token::Str(_) => format!("string {}", short()),
+            Token::Symbol("(" | ")" | "{" | "}" | "[" | "]" | "," | ":" | "=") => quote(text),
+            Token::Symbol(_) => format!("<op:{text}>"),
             Token::End => "end of input".into(),
         };
         let place = if context.is_empty() { String::new() } else { format!(" in {context}") };

@@ -8,7 +8,7 @@ use crate::ast::{At, Expr, ExprKind, Extension, Position, Selector, Subquery, Ti
 use crate::matcher::Matcher;
 use crate::text::{format_float, is_valid_name, quote};
 
-impl Parser {
+impl Parser<'_> {
     /// A selector whose name, if any, is already read.
     pub(super) fn selector(&mut self, name: Option<String>, at: Position) -> Result<Expr, ParseError> {
         let mut name = name;

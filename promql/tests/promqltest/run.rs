@@ -54,7 +54,7 @@ pub(crate) fn execute(
 }
 
 fn run_eval(source: &MemorySource, eval: &Eval) -> Result<(), String> {
-    let expr = parse_with(&eval.expr, &Features::ALL).map_err(|error| error.message);
+    let expr = parse_with(&eval.expr, &Features::ALL).map_err(|error| error.to_string());
     let outcome = execute(source, &expr, eval.start_ms, eval.end_ms, eval.step_ms);
     if let Some(expected) = &eval.fails {
         return match outcome {
