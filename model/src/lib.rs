@@ -12,9 +12,9 @@ mod attributes;
 mod duration;
 mod edge;
 mod ids;
-mod label_matcher;
 mod labels;
 mod log;
+mod matcher;
 mod mesh_object;
 mod native_histogram;
 mod response_flags;
@@ -33,9 +33,9 @@ pub use edge::{
     EdgeOrigin, counts_for_edges, edge_of_access_log, edge_of_series, edge_of_span,
 };
 pub use ids::{ParseIdError, SpanId, TraceId};
-pub use label_matcher::{LabelMatcher, MatchOp};
 pub use labels::{Labels, METRIC_NAME, Projection};
 pub use log::{LogRecord, Severity};
+pub use matcher::{MatchOp, Matcher, RegexError, anchored_regex};
 pub use mesh_object::MeshObject;
 pub use native_histogram::{
     BucketSpan, HistogramError, HistogramSample, NativeHistogram, ResetHint, buckets_of_spans,

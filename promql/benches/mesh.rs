@@ -5,9 +5,9 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pharos_model::{Labels, METRIC_NAME};
+use pharos_model::{Labels, METRIC_NAME, Matcher};
 use pharos_promql::{
-    Limits, Matcher, Query, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError, evaluate, parse,
+    Limits, Query, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError, evaluate, parse,
 };
 
 const EDGES: usize = 1000;

@@ -1,7 +1,8 @@
 //! What a query means once it is read.
 
+use pharos_model::Matcher;
+
 use crate::functions::Function;
-use crate::matcher::Matcher;
 
 /// A place in the query text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use pharos_model::{METRIC_NAME, MatchOp, format_duration_ms};
+use pharos_model::{METRIC_NAME, MatchOp, Matcher, format_duration_ms};
 
 use crate::ast::{
     Aggregate, At, Binary, BinaryOp, Cardinality, DurationExpr, Expr, ExprKind, Matching, Selector, Subquery,
@@ -64,11 +64,17 @@ impl Display for Selector {
                 && !value.is_empty()
         };
         let others = self.matchers.iter().filter(|one| !own_name(one.name(), one.op(), one.value()));
-        let mut others: Vec<String> = others.map(ToString::to_string).collect();
+        let mut others: Vec<String> = others.map(matcher_text).collect();
         others.sort();
         shown.append(&mut others);
         if shown.is_empty() && self.name.is_some() { Ok(()) } else { write!(f, "{{{}}}", shown.join(",")) }
     }
+}
+
+fn matcher_text(matcher: &Matcher) -> String {
+    let (name, value) = (matcher.name(), quote(matcher.value()));
+    let name = if is_plain_label_name(name) { name.to_owned() } else { quote(name) };
+    format!("{name}{}{value}", matcher.op().symbol())
 }
 
 /// What follows a selector.

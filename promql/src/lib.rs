@@ -13,7 +13,6 @@ mod float;
 mod format;
 mod functions;
 mod histogram;
-mod matcher;
 mod parser;
 mod source;
 mod text;
@@ -28,7 +27,6 @@ pub use eval::{EvalError, Evaluation, Limits, Query, Stats, evaluate};
 pub use format::format_query;
 pub use functions::{Function, Variadic, find_function, functions};
 pub use histogram::{Bucket, Buckets, CUSTOM_SCHEMA, Histogram, ResetHint};
-pub use matcher::Matcher;
 pub use parser::{Features, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, parse, parse_selector, parse_with};
 pub use source::{
     HistogramSample, MemorySeries, MemorySource, Samples, SelectRequest, SeriesSource, SeriesVisitor,

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use pharos_model::{Labels, Sample};
+use pharos_model::{Labels, Matcher, Sample};
 
 use crate::histogram::Histogram;
-use crate::matcher::Matcher;
 
 /// What one selector wants of a source.
 #[derive(Debug, Clone)]

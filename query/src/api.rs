@@ -3,17 +3,11 @@
 use axum::{
     Router,
     http::{Method, header},
+    middleware,
 };
-use tower_http::{
-    CompressionLevel,
-    compression::{
-        CompressionLayer,
-        predicate::{DefaultPredicate, NotForContentType, Predicate},
-    },
-    cors::{Any, CorsLayer},
-};
+use tower_http::cors::{Any, CorsLayer};
 
-use crate::{Engine, graph, logs, prometheus, sql, status, traces};
+use crate::{Engine, graph, gzip, logs, prometheus, sql, status, traces};
 
 /// Everything that the UI's port serves but the UI's files: the graph as Kiali and as we have it, Jaeger,
 /// Prometheus, access logs, SQL, status.
@@ -41,13 +35,10 @@ pub fn jaeger_router(engine: Engine) -> Router {
 
 /// Read-only answers that any page may ask for, as with Prometheus and Jaeger.
 fn with_layers(router: Router) -> Router {
-    let compressible = DefaultPredicate::new().and(NotForContentType::new("text/event-stream"));
-    // Answers are large and read once: what a higher level saves on the wire it costs several times in waiting.
-    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible);
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
         .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN])
         .expose_headers([header::DATE]);
-    router.layer(compression).layer(cors)
+    router.layer(middleware::from_fn(gzip::compress)).layer(cors)
 }

@@ -6,8 +6,10 @@
 pub mod api;
 mod engine;
 mod graph;
+mod gzip;
 mod host;
 mod logs;
+mod parallel;
 mod params;
 mod problem;
 mod prometheus;

@@ -17,8 +17,6 @@ pub enum StorageError {
     TableLog { table: &'static str, message: String },
     #[error("the tables' place {url:?}: {message}")]
     TablesUrl { url: String, message: String },
-    #[error("label matcher {matcher}: {message}")]
-    Matcher { matcher: String, message: String },
     #[error("more than {limit} series match")]
     TooManySeries { limit: usize },
     #[error("no column {column:?} in table {table}")]

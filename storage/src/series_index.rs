@@ -6,15 +6,14 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
 use pharos_model::{
-    EDGE_METRICS, EdgeKey, EdgeMeasure, Exemplar, LabelMatcher, Labels, METRIC_NAME, MatchOp, MetricMetadata,
-    SeriesId, Symbol, TimeRange, edge_of_series,
+    EDGE_METRICS, EdgeKey, EdgeMeasure, Exemplar, Labels, METRIC_NAME, Matcher, MetricMetadata, SeriesId,
+    Symbol, TimeRange, edge_of_series,
 };
-use regex::Regex;
 use roaring::RoaringBitmap;
 
 pub use cardinality::{Cardinality, Count};
 
-use crate::{StorageError, rows::SeriesRow};
+use crate::rows::SeriesRow;
 
 pub(crate) const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
@@ -127,10 +126,9 @@ impl SeriesIndex {
     }
 
     /// The series that tell of edges and have samples in `range`, in the order of `select`.
-    pub(crate) fn edge_series(&self, range: TimeRange) -> Result<Vec<(SeriesId, EdgeRole)>, StorageError> {
-        let metrics = LabelMatcher::new(METRIC_NAME, MatchOp::Regex, EDGE_METRICS.join("|"));
-        let found = self.select(&[metrics], range)?;
-        Ok(found.into_iter().filter_map(|(_, entry)| Some((entry.id, entry.edge.clone()?))).collect())
+    pub(crate) fn edge_series(&self, range: TimeRange) -> Vec<(SeriesId, EdgeRole)> {
+        let found = self.select(&[Matcher::one_of(METRIC_NAME, EDGE_METRICS)], range);
+        found.into_iter().filter_map(|(_, entry)| Some((entry.id, entry.edge.clone()?))).collect()
     }
 
     pub(crate) fn get(&self, id: SeriesId) -> Option<&Entry> {
@@ -290,15 +288,10 @@ impl SeriesIndex {
 
     /// The series that have samples in `range`, as far as a day tells, and fulfil all `matchers`: in the order of
     /// the table's files, by metric and id.
-    pub(crate) fn select(
-        &self,
-        matchers: &[LabelMatcher],
-        range: TimeRange,
-    ) -> Result<Vec<(Ordinal, &Entry)>, StorageError> {
-        let conditions = matchers.iter().map(Condition::new).collect::<Result<Vec<_>, _>>()?;
+    pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Ordinal, &Entry)> {
         let mut candidates: Option<RoaringBitmap> = None;
-        for condition in conditions.iter().filter(|condition| !condition.matches("")) {
-            let found = self.having(condition);
+        for matcher in matchers.iter().filter(|matcher| !matcher.matches("")) {
+            let found = self.having(matcher);
             candidates = Some(match candidates {
                 Some(known) => known & &*found,
                 None => found.into_owned(),
@@ -306,8 +299,8 @@ impl SeriesIndex {
         }
         // Those that an absent label fulfils too: all series but the ones with a value that does not.
         let mut excluded = RoaringBitmap::new();
-        for condition in conditions.iter().filter(|condition| condition.matches("")) {
-            excluded |= self.failing(condition);
+        for matcher in matchers.iter().filter(|matcher| matcher.matches("")) {
+            excluded |= self.failing(matcher);
         }
         let all = 0..self.entries.len() as Ordinal;
         let ordinals: Box<dyn Iterator<Item = Ordinal>> = match candidates {
@@ -316,14 +309,14 @@ impl SeriesIndex {
         };
         let found = ordinals.filter_map(|ordinal| Some((ordinal, self.entry(ordinal)?)));
         let found = found.filter(|(_, entry)| entry.overlaps(range));
-        let has_one_name = conditions
-            .iter()
-            .any(|condition| condition.name == METRIC_NAME && matches!(condition.test, Test::Equal(_)));
+        let has_one_name = matchers.iter().any(|matcher| {
+            matcher.name() == METRIC_NAME && matcher.exact_values().is_some_and(|names| names.len() == 1)
+        });
         if has_one_name {
             // The ids beside: entries lie far apart.
             let mut found: Vec<_> = found.map(|series| (series.1.id.to_i64(), series)).collect();
             found.sort_unstable_by_key(|(id, _)| *id);
-            return Ok(found.into_iter().map(|(_, series)| series).collect());
+            return found.into_iter().map(|(_, series)| series).collect();
         }
         let mut found: Vec<_> = found.collect();
         let name_of = |entry: &Entry| entry.labels.symbol(METRIC_NAME);
@@ -333,51 +326,45 @@ impl SeriesIndex {
         let ranks: HashMap<Symbol, usize> = names.into_iter().zip(1..).collect();
         let rank = |entry: &Entry| name_of(entry).and_then(|name| ranks.get(&name).copied()).unwrap_or(0);
         found.sort_by_cached_key(|(_, entry)| (rank(entry), entry.id.to_i64()));
-        Ok(found)
+        found
     }
 
-    /// The series whose label fulfils a condition that the empty value does not.
-    fn having(&self, condition: &Condition<'_>) -> Cow<'_, RoaringBitmap> {
-        let Some(values) = self.postings.get(&Symbol::new(condition.name)) else {
+    /// The series whose label fulfils a matcher that the empty value does not.
+    fn having(&self, matcher: &Matcher) -> Cow<'_, RoaringBitmap> {
+        let Some(values) = self.postings.get(&Symbol::new(matcher.name())) else {
             return Cow::Owned(RoaringBitmap::new());
         };
-        if let Test::Equal(value) = condition.test {
-            return values.get(&Symbol::new(value)).map(Cow::Borrowed).unwrap_or_default();
+        match matcher.exact_values().as_deref() {
+            Some([value]) => values.get(&Symbol::new(value)).map(Cow::Borrowed).unwrap_or_default(),
+            Some(wanted) => {
+                Cow::Owned(union(wanted.iter().filter_map(|value| values.get(&Symbol::new(value)))))
+            }
+            None => Cow::Owned(union(
+                values.iter().filter(|(value, _)| matcher.matches(value)).map(|(_, series)| series),
+            )),
         }
-        Cow::Owned(union(
-            values.iter().filter(|(value, _)| condition.matches(value)).map(|(_, series)| series),
-        ))
     }
 
-    /// The series that have the label, with a value that does not fulfil the condition.
-    fn failing(&self, condition: &Condition<'_>) -> RoaringBitmap {
-        let Some(values) = self.postings.get(&Symbol::new(condition.name)) else {
+    /// The series that have the label, with a value that does not fulfil the matcher.
+    fn failing(&self, matcher: &Matcher) -> RoaringBitmap {
+        let Some(values) = self.postings.get(&Symbol::new(matcher.name())) else {
             return RoaringBitmap::new();
         };
-        union(values.iter().filter(|(value, _)| !condition.matches(value)).map(|(_, series)| series))
+        union(values.iter().filter(|(value, _)| !matcher.matches(value)).map(|(_, series)| series))
     }
 
-    pub(crate) fn label_names(
-        &self,
-        matchers: &[LabelMatcher],
-        range: TimeRange,
-    ) -> Result<Vec<String>, StorageError> {
+    pub(crate) fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Vec<String> {
         let shapes: HashSet<_> =
-            self.select(matchers, range)?.iter().map(|(_, entry)| entry.labels.shape()).collect();
+            self.select(matchers, range).iter().map(|(_, entry)| entry.labels.shape()).collect();
         let names: HashSet<&Symbol> = shapes.iter().flat_map(|shape| shape.names()).collect();
-        Ok(sorted_texts(names))
+        sorted_texts(names)
     }
 
-    pub(crate) fn label_values(
-        &self,
-        name: &str,
-        matchers: &[LabelMatcher],
-        range: TimeRange,
-    ) -> Result<Vec<String>, StorageError> {
-        let series = self.select(matchers, range)?;
+    pub(crate) fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Vec<String> {
+        let series = self.select(matchers, range);
         let values: HashSet<Symbol> =
             series.iter().filter_map(|(_, entry)| entry.labels.symbol(name)).collect();
-        Ok(sorted_texts(values.iter().collect()))
+        sorted_texts(values.iter().collect())
     }
 
     pub(crate) fn metadata(&self) -> &BTreeMap<String, MetricMetadata> {
@@ -399,47 +386,6 @@ fn sorted_texts(symbols: HashSet<&Symbol>) -> Vec<String> {
     let mut texts: Vec<String> = symbols.into_iter().map(|symbol| symbol.to_string()).collect();
     texts.sort_unstable();
     texts
-}
-
-/// A matcher made ready.
-struct Condition<'a> {
-    name: &'a str,
-    test: Test<'a>,
-}
-
-enum Test<'a> {
-    Equal(&'a str),
-    NotEqual(&'a str),
-    Regex(Regex),
-    NotRegex(Regex),
-}
-
-impl<'a> Condition<'a> {
-    fn new(matcher: &'a LabelMatcher) -> Result<Condition<'a>, StorageError> {
-        // Prometheus: anchored at both ends, and the dot matches line breaks too.
-        let regex = || {
-            Regex::new(&format!("^(?s:{})$", matcher.value)).map_err(|error| StorageError::Matcher {
-                matcher: matcher.to_string(),
-                message: error.to_string(),
-            })
-        };
-        let test = match matcher.op {
-            MatchOp::Equal => Test::Equal(&matcher.value),
-            MatchOp::NotEqual => Test::NotEqual(&matcher.value),
-            MatchOp::Regex => Test::Regex(regex()?),
-            MatchOp::NotRegex => Test::NotRegex(regex()?),
-        };
-        Ok(Condition { name: &matcher.name, test })
-    }
-
-    fn matches(&self, value: &str) -> bool {
-        match &self.test {
-            Test::Equal(wanted) => value == *wanted,
-            Test::NotEqual(wanted) => value != *wanted,
-            Test::Regex(regex) => regex.is_match(value),
-            Test::NotRegex(regex) => !regex.is_match(value),
-        }
-    }
 }
 
 #[cfg(test)]

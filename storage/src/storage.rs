@@ -8,7 +8,7 @@ use std::{
 use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use hashbrown::HashMap;
-use pharos_model::{Edge, Exemplar, LabelMatcher, Labels, MetricMetadata, SeriesId, TimeRange};
+use pharos_model::{Edge, Exemplar, Labels, Matcher, MetricMetadata, SeriesId, TimeRange};
 use tokio::{
     sync::{Mutex, broadcast, oneshot},
     task::JoinHandle,
@@ -187,12 +187,12 @@ impl Storage {
     /// `limit`.
     pub fn select_series(
         &self,
-        matchers: &[LabelMatcher],
+        matchers: &[Matcher],
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<(SeriesId, Labels)>, StorageError> {
         let index = self.shared.index.read();
-        let found = index.select(matchers, range)?;
+        let found = index.select(matchers, range);
         if found.len() > limit {
             return Err(StorageError::TooManySeries { limit });
         }
@@ -203,7 +203,7 @@ impl Storage {
     /// inclusive, readable block by block as they are now.
     pub fn select_samples(
         &self,
-        matchers: &[LabelMatcher],
+        matchers: &[Matcher],
         first_ms: i64,
         last_ms: i64,
         limit: usize,
@@ -267,7 +267,7 @@ impl Storage {
     /// The exemplars of the series that fulfil the matchers, by series; each list in ascending time.
     pub async fn exemplars(
         &self,
-        matchers: &[LabelMatcher],
+        matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, StorageError> {
         let series = self.select_series(matchers, range, usize::MAX)?;
@@ -291,21 +291,12 @@ impl Storage {
     }
 
     /// Names of the labels of the series that fulfil the matchers, sorted.
-    pub fn label_names(
-        &self,
-        matchers: &[LabelMatcher],
-        range: TimeRange,
-    ) -> Result<Vec<String>, StorageError> {
+    pub fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Vec<String> {
         self.shared.index.read().label_names(matchers, range)
     }
 
     /// Values of one label, sorted.
-    pub fn label_values(
-        &self,
-        name: &str,
-        matchers: &[LabelMatcher],
-        range: TimeRange,
-    ) -> Result<Vec<String>, StorageError> {
+    pub fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Vec<String> {
         self.shared.index.read().label_values(name, matchers, range)
     }
 

@@ -4,7 +4,7 @@ use std::{
     process::Command,
 };
 
-use pharos_model::{HistogramSample, LabelMatcher, NativeHistogram, SeriesId, TimeRange, is_stale};
+use pharos_model::{HistogramSample, Matcher, NativeHistogram, SeriesId, TimeRange, is_stale};
 use pharos_proto::prometheus::remote_write_v1 as v1;
 use pharos_storage::{Storage, StorageConfig};
 use prost::Message;
@@ -84,8 +84,7 @@ async fn blocks_of_promtool_come_in_whole_and_once() {
     assert_eq!((last.series_done, last.samples), (last.series, expected.samples));
     storage.flush().await.unwrap();
     for series in 0..SERIES {
-        let matchers =
-            [LabelMatcher::equal("__name__", "m"), LabelMatcher::equal("text", format!("ü \" {series}"))];
+        let matchers = [Matcher::equal("__name__", "m"), Matcher::equal("text", format!("ü \" {series}"))];
         let found = storage.select_series(&matchers, TimeRange::ALL, 10).unwrap();
         let ids: Vec<SeriesId> = found.iter().map(|(id, _)| *id).collect();
         let columns = storage.read_samples(&ids, i64::MIN / 4, i64::MAX / 4).await.unwrap();
@@ -349,8 +348,7 @@ async fn what_is_in_no_block_yet_comes_from_the_log() {
     assert_eq!((imported.blocks, imported.log, imported.samples, imported.duplicates), (0, true, samples, 0));
     assert_eq!(imported.series, SERIES as u64 + 1);
     for series in 0..SERIES {
-        let matchers =
-            [LabelMatcher::equal("__name__", "m"), LabelMatcher::equal("series", series.to_string())];
+        let matchers = [Matcher::equal("__name__", "m"), Matcher::equal("series", series.to_string())];
         let found = storage.select_series(&matchers, TimeRange::ALL, 10).unwrap();
         let ids: Vec<SeriesId> = found.iter().map(|(id, _)| *id).collect();
         let columns = storage.read_samples(&ids, i64::MIN / 4, i64::MAX / 4).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use pharos_model::{LabelMatcher, Labels, METRIC_NAME, MatchOp};
+use pharos_model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::binary::braces;
 use super::duration::Shift;
@@ -11,7 +11,6 @@ use super::frame::{Cell, Frame, Metric, Row, Series, is_metadata};
 use super::selector::Take;
 use super::{EvalError, Evaluator, Result, Sink};
 use crate::ast::{Expr, ExprKind, Selector, TimeShift, ValueType};
-use crate::matcher::Matcher;
 
 /// The labels by which an info metric and another one are about the same thing.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -52,8 +51,8 @@ impl Evaluator<'_> {
         let implied = if named.is_empty() {
             Some(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC))
         } else if !named.iter().any(positive) {
-            let any = LabelMatcher::new(METRIC_NAME, MatchOp::Regex, ANY_INFO_METRIC);
-            Some(Matcher::new(any).map_err(EvalError::Execution)?)
+            let any = Matcher::new(METRIC_NAME, MatchOp::Regex, ANY_INFO_METRIC);
+            Some(any.map_err(|error| EvalError::execution(error.to_string()))?)
         } else {
             None
         };
@@ -108,9 +107,7 @@ impl Evaluator<'_> {
         let mut matchers: Vec<Matcher> =
             name_matchers.iter().chain(data_matchers).map(|one| (*one).clone()).collect();
         for (label, values) in values {
-            let pattern: Vec<String> = values.into_iter().map(regex::escape).collect();
-            let condition = LabelMatcher::new(label, MatchOp::Regex, pattern.join("|"));
-            matchers.push(Matcher::new(condition).map_err(EvalError::Execution)?);
+            matchers.push(Matcher::one_of(label, values));
         }
         let selector = Selector { name: None, matchers, time: TimeShift::default(), extension: None };
         let mut all = Vec::new();

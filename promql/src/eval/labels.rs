@@ -5,14 +5,13 @@ use std::collections::HashSet;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use pharos_model::{Labels, METRIC_NAME, MatchOp};
+use pharos_model::{Labels, METRIC_NAME, MatchOp, anchored_regex};
 
 use super::frame::{Cell, Frame, Metric, Row, Series, is_metadata};
 use super::{EvalError, Evaluator, Result, Sink};
 use crate::annotations::Note;
 use crate::ast::{Expr, ExprKind, Position};
 use crate::float::ascending_nan_first;
-use crate::matcher::anchored_regex;
 use crate::text::{is_valid_name, quote};
 
 fn same_labelset() -> EvalError {

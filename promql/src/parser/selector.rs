@@ -1,11 +1,10 @@
 //! Selectors and what may follow them: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
 
-use pharos_model::{LabelMatcher, METRIC_NAME, MatchOp};
+use pharos_model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::lexer::Token;
 use super::{ParseError, Parser};
 use crate::ast::{At, Expr, ExprKind, Extension, Position, Selector, Subquery, TimeShift};
-use crate::matcher::Matcher;
 use crate::text::{format_float, is_valid_name, quote};
 
 impl Parser<'_> {
@@ -76,7 +75,7 @@ impl Parser<'_> {
         };
         self.advance();
         let matcher =
-            Matcher::new(LabelMatcher::new(label, op, value)).map_err(|fault| ParseError::new(at, fault))?;
+            Matcher::new(label, op, value).map_err(|fault| ParseError::new(at, fault.to_string()))?;
         matchers.push(matcher);
         Ok(())
     }

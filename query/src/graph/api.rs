@@ -210,7 +210,7 @@ fn known_namespaces(engine: &Engine) -> Result<BTreeSet<String>, StorageError> {
     for label in
         ["source_workload_namespace", "destination_workload_namespace", "destination_service_namespace"]
     {
-        names.extend(engine.storage().label_values(label, &[], TimeRange::ALL)?);
+        names.extend(engine.storage().label_values(label, &[], TimeRange::ALL));
     }
     names.retain(|name| super::traffic::is_known(name));
     Ok(names)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::response::Response;
-use pharos_model::{LabelMatcher, Labels};
+use pharos_model::Labels;
 use pharos_promql::{Expr, ExprKind, Selector, format_json_float, parse_with};
 use serde_json::{Value, json};
 
@@ -24,9 +24,7 @@ pub(crate) async fn exemplars(engine: &Engine, params: &Params) -> Result<Respon
     collect_selectors(&expr, &mut selectors);
     let mut found: BTreeMap<Labels, Value> = BTreeMap::new();
     for selector in selectors {
-        let matchers: Vec<LabelMatcher> =
-            selector.matchers.iter().map(|matcher| matcher.condition().clone()).collect();
-        for (labels, exemplars) in engine.storage().exemplars(&matchers, range).await? {
+        for (labels, exemplars) in engine.storage().exemplars(&selector.matchers, range).await? {
             let exemplars: Vec<Value> = exemplars
                 .iter()
                 .map(|exemplar| {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::response::Response;
-use pharos_model::LabelMatcher;
+use pharos_model::Matcher;
 use pharos_promql::parse_selector;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ use crate::{Engine, params::Params};
 const MAX_SELECTORS: usize = 100;
 
 /// The selectors of `match[]`, as matchers. None at all gives an empty list.
-pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<LabelMatcher>>, ApiError> {
+pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let texts: Vec<&str> = params.all("match[]").collect();
     if texts.len() > MAX_SELECTORS {
         return Err(ApiError::bad_data(format!(
@@ -33,13 +33,13 @@ pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<LabelMatcher>>, ApiEr
         .into_iter()
         .map(|text| {
             let selector = parse_selector(text).map_err(|error| ApiError::of_parameter("match[]", &error))?;
-            Ok(selector.matchers.iter().map(|matcher| matcher.condition().clone()).collect())
+            Ok(selector.matchers)
         })
         .collect()
 }
 
 /// Without selectors every series counts.
-fn selectors_or_all(params: &Params) -> Result<Vec<Vec<LabelMatcher>>, ApiError> {
+fn selectors_or_all(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let mut selectors = selectors(params)?;
     if selectors.is_empty() {
         selectors.push(Vec::new());
@@ -56,7 +56,7 @@ pub(crate) fn names(engine: &Engine, params: &Params) -> Result<Response, ApiErr
     let (range, limit) = (range(params)?, result_limit(params)?);
     let mut names = BTreeSet::new();
     for matchers in selectors_or_all(params)? {
-        names.extend(engine.storage().label_names(&matchers, range)?);
+        names.extend(engine.storage().label_names(&matchers, range));
     }
     let (names, notes) = limited(names, limit);
     Ok(success(names, &notes))
@@ -70,7 +70,7 @@ pub(crate) fn values(engine: &Engine, name: &str, params: &Params) -> Result<Res
     let (range, limit) = (range(params)?, result_limit(params)?);
     let mut values = BTreeSet::new();
     for matchers in selectors_or_all(params)? {
-        values.extend(engine.storage().label_values(name, &matchers, range)?);
+        values.extend(engine.storage().label_values(name, &matchers, range));
     }
     let (values, notes) = limited(values, limit);
     Ok(success(values, &notes))

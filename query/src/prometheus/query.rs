@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use pharos_model::UnixNanos;
-use pharos_promql::{EvalError, Evaluation, Expr, Features, Limits, Query, Value, evaluate, parse_with};
+use pharos_promql::{
+    EvalError, Evaluation, Expr, Features, Limits, Query, Stats, Value, evaluate, parse_with,
+};
 use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::{
-    respond::{ApiError, Notes, query_result},
+    respond::{ApiError, Notes},
+    result::query_result,
     source::StorageSource,
     times::{duration_ms, time_ms},
 };
@@ -92,45 +95,50 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
         max_samples: config.promql_max_samples,
         deadline,
     };
+    let stats = params.text("stats").map(str::to_owned);
     let flag = cancel.flag();
-    let evaluation = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        job.evaluate(&flag)
-    })
-    .await
-    .map_err(|_| ApiError::internal("the query's evaluation broke off"))??;
-    let Evaluation { value, annotations, stats } = evaluation;
-    let (value, is_truncated) = truncated(value, limit);
-    let mut notes = Notes {
-        warnings: annotations.warnings.into_iter().collect(),
-        infos: annotations.infos.into_iter().collect(),
+    let work = move || {
+        let Evaluation { value, annotations, stats: taken } = {
+            let _permit = permit;
+            job.evaluate(&flag)?
+        };
+        let (value, is_truncated) = truncated(value, limit);
+        let mut notes = Notes {
+            warnings: annotations.warnings.into_iter().collect(),
+            infos: annotations.infos.into_iter().collect(),
+        };
+        notes.warnings.extend(Notes::truncated(is_truncated).warnings);
+        if let Some(other) = stats.as_deref().filter(|asked| !matches!(*asked, "true" | "all")) {
+            notes.warnings.push(format!(
+                "value {other:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+            ));
+        }
+        let stats = stats.map(|_| stats_json(began.elapsed(), prepared, taken));
+        Ok(query_result(value, &notes, stats))
     };
-    notes.warnings.extend(Notes::truncated(is_truncated).warnings);
-    if let Some(other) = params.text("stats").filter(|asked| !matches!(*asked, "true" | "all")) {
-        notes.warnings.push(format!(
-            "value {other:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
-        ));
-    }
-    let stats = params.text("stats").map(|_| {
-        let (whole, waited) = (began.elapsed().as_secs_f64(), prepared.as_secs_f64());
-        json!({
-            "timings": {
-                "evalTotalTime": whole - waited,
-                "resultSortTime": 0,
-                "queryPreparationTime": 0,
-                "innerEvalTime": whole - waited,
-                "execQueueTime": waited,
-                "execTotalTime": whole,
-            },
-            "samples": {
-                "totalQueryableSamples": stats.samples_read,
-                "samplesRead": stats.samples_read,
-                "peakSamples": stats.peak_samples,
-            },
-        })
-        .to_string()
-    });
-    Ok(query_result(value, &notes, stats))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ApiError::internal("the query's evaluation broke off"))?
+}
+
+fn stats_json(whole: Duration, waited: Duration, taken: Stats) -> String {
+    let (whole, waited) = (whole.as_secs_f64(), waited.as_secs_f64());
+    json!({
+        "timings": {
+            "evalTotalTime": whole - waited,
+            "resultSortTime": 0,
+            "queryPreparationTime": 0,
+            "innerEvalTime": whole - waited,
+            "execQueueTime": waited,
+            "execTotalTime": whole,
+        },
+        "samples": {
+            "totalQueryableSamples": taken.samples_read,
+            "samplesRead": taken.samples_read,
+            "peakSamples": taken.peak_samples,
+        },
+    })
+    .to_string()
 }
 
 struct Job {

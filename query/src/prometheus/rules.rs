@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use axum::response::Response;
-use pharos_model::Labels;
-use pharos_promql::{Matcher, parse_selector};
+use pharos_model::{Labels, Matcher};
+use pharos_promql::parse_selector;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 

@@ -1,7 +1,6 @@
 //! The storage as a PromQL engine's source.
 
 use std::{
-    num::NonZero,
     ops::{ControlFlow, Range},
     sync::{
         Arc,
@@ -10,14 +9,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use pharos_model::{LabelMatcher, Labels, SeriesId};
+use pharos_model::{Labels, SeriesId};
 use pharos_promql::{
-    Histogram, HistogramSample, Matcher, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError,
+    Histogram, HistogramSample, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError,
 };
 use pharos_storage::{SampleBlock, SampleReader, SeriesHistograms, Storage, StorageError};
 use tokio::runtime::Handle;
 
-use super::read_ahead::read_ahead;
+use crate::parallel::{read_ahead, threads};
 
 /// Samples that are read from files at once, by estimate; less would read the same pages again and again.
 const SAMPLES_A_READ: i64 = 2_000_000;
@@ -96,13 +95,11 @@ struct Columns {
 
 impl SeriesSource for StorageSource {
     fn select(&self, request: &SelectRequest<'_>, visit: &mut SeriesVisitor<'_>) -> Result<(), SourceError> {
-        let matchers: Vec<LabelMatcher> =
-            request.matchers.iter().map(|matcher: &Matcher| matcher.condition().clone()).collect();
         let (first_ms, last_ms) = (request.after_ms.saturating_add(1), request.until_ms);
         // In the order in which their samples lie, which is the same from run to run, and so are sums.
         let reader = self
             .storage
-            .select_samples(&matchers, first_ms, last_ms, self.max_series)
+            .select_samples(request.matchers, first_ms, last_ms, self.max_series)
             .map_err(|error| self.failed(error))?;
         let selected = Selected { reader, first_ms, last_ms, spare: Mutex::default() };
         let reader = &selected.reader;
@@ -114,11 +111,10 @@ impl SeriesSource for StorageSource {
         };
         let at_once = usize::try_from(samples_at_once / samples_each).unwrap_or(1).clamp(16, most_series);
         let parts: Vec<usize> = (0..reader.len()).step_by(at_once).collect();
-        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
         let places = |start: usize| start..reader.len().min(start + at_once);
         read_ahead(
             &parts,
-            workers,
+            threads(),
             |start| match self.cancel.load(Ordering::Relaxed) {
                 true => Ok(Columns::default()),
                 false => self.read(&selected, places(start)),

@@ -81,7 +81,7 @@ pub(crate) fn runtime_info(engine: &Engine, _: &Params) -> Answer {
     };
     let started = rfc3339(engine.started());
     let configuration = engine.host().configuration();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = crate::parallel::threads();
     answer(json!({
         "startTime": started,
         "CWD": std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),

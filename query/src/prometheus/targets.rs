@@ -1,8 +1,8 @@
 //! `/targets` and `/targets/metadata`: what is scraped.
 
 use axum::response::Response;
-use pharos_model::PromDuration;
-use pharos_promql::{Matcher, parse_selector};
+use pharos_model::{Matcher, PromDuration};
+use pharos_promql::parse_selector;
 use serde_json::{Value, json};
 
 use super::{

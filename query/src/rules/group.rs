@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::RwLock;
 use pharos_model::{
-    HistogramSample, LabelMatcher, Labels, METRIC_NAME, Sample, TimeRange, TimeSeries, UnixNanos, is_stale,
+    HistogramSample, Labels, METRIC_NAME, Matcher, Sample, TimeRange, TimeSeries, UnixNanos, is_stale,
     stale_nan,
 };
 use pharos_promql::SampleValue;
@@ -250,10 +250,8 @@ impl Group {
     ) -> Result<(), String> {
         let first_ms = now_ms.saturating_sub(millis(OUTAGE_TOLERANCE));
         let range = TimeRange::new(UnixNanos::from_millis(first_ms), UnixNanos::from_millis(now_ms));
-        let matchers = [
-            LabelMatcher::equal(METRIC_NAME, ALERTS_FOR_STATE),
-            LabelMatcher::equal("alertname", &*rule.spec.name),
-        ];
+        let matchers =
+            [Matcher::equal(METRIC_NAME, ALERTS_FOR_STATE), Matcher::equal("alertname", &*rule.spec.name)];
         let series =
             storage.select_series(&matchers, range, usize::MAX).map_err(|error| error.to_string())?;
         let ids: Vec<_> = series.iter().map(|(id, _)| *id).collect();

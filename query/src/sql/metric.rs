@@ -17,7 +17,7 @@ use datafusion::{
         streaming::{PartitionStream, StreamingTableExec},
     },
 };
-use pharos_model::{LabelMatcher, Labels, METRIC_NAME, MatchOp, SeriesId, TimeRange, is_stale};
+use pharos_model::{Labels, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange, is_stale};
 use pharos_promql::parse_selector;
 use pharos_storage::{Storage, StorageError};
 
@@ -51,11 +51,10 @@ impl TableFunctionImpl for MetricFunction {
         };
         let selector = parse_selector(text)
             .map_err(|error| DataFusionError::Plan(format!("metric({text:?}): {error}")))?;
-        let matchers: Vec<LabelMatcher> =
-            selector.matchers.iter().map(|matcher| matcher.condition().clone()).collect();
+        let matchers = selector.matchers;
         let is_named =
-            matchers.iter().any(|matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal);
-        let labels = self.storage.label_names(&matchers, TimeRange::ALL).map_err(external)?;
+            matchers.iter().any(|matcher| matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal);
+        let labels = self.storage.label_names(&matchers, TimeRange::ALL);
         let labels = labels.into_iter().filter(|label| !is_named || label != METRIC_NAME);
         let columns = Column::all(labels);
         let schema = schema_of(&columns);
@@ -65,9 +64,7 @@ impl TableFunctionImpl for MetricFunction {
 
 fn external(error: StorageError) -> DataFusionError {
     match error {
-        error @ (StorageError::TooManySeries { .. } | StorageError::Matcher { .. }) => {
-            DataFusionError::Plan(error.to_string())
-        }
+        error @ StorageError::TooManySeries { .. } => DataFusionError::Plan(error.to_string()),
         error => DataFusionError::External(Box::new(error)),
     }
 }
@@ -75,7 +72,7 @@ fn external(error: StorageError) -> DataFusionError {
 #[derive(Debug)]
 struct MetricTable {
     function: MetricFunction,
-    matchers: Vec<LabelMatcher>,
+    matchers: Vec<Matcher>,
     columns: Vec<Column>,
     schema: SchemaRef,
 }
@@ -147,8 +144,9 @@ impl MetricTable {
     }
 
     /// What a filter says of labels, at least.
-    fn matchers_of(&self, filter: &Expr) -> Vec<LabelMatcher> {
-        let one = |label: &str, op, value: &str| vec![LabelMatcher::new(label, op, value)];
+    fn matchers_of(&self, filter: &Expr) -> Vec<Matcher> {
+        // What is no expression of RE2 is left to DataFusion.
+        let one = |label: &str, op, value: &str| Matcher::new(label, op, value).into_iter().collect();
         match filter {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
                 [self.matchers_of(left), self.matchers_of(right)].concat()
@@ -172,11 +170,10 @@ impl MetricTable {
                 }
             }
             Expr::InList(InList { expr, list, negated: false }) => {
-                let texts: Option<Vec<String>> =
-                    list.iter().map(|item| text_of(item).map(regex::escape)).collect();
+                let texts: Option<Vec<&str>> = list.iter().map(text_of).collect();
                 match (self.label_of(expr), texts) {
                     (Some(label), Some(texts)) if !texts.is_empty() => {
-                        one(label, MatchOp::Regex, &texts.join("|"))
+                        vec![Matcher::one_of(label, texts)]
                     }
                     _ => Vec::new(),
                 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
-use pharos_model::{EdgeMeasure, EdgeOrigin, LabelMatcher, TimeRange};
+use pharos_model::{EdgeMeasure, EdgeOrigin, Matcher, TimeRange};
 
 use crate::{
     Batch, Scan, Storage, StorageError, Table, access_logs_of, spans_of,
@@ -124,7 +124,7 @@ impl Found {
         for batch in batches(storage, Table::AccessLogs, &["time", "time_nanos_rem"]).await? {
             logs.extend(access_logs_of(&batch)?.iter().map(|log| (log.time.0 - START.0) as u64 / 5_000_003));
         }
-        let series = storage.select_series(&[LabelMatcher::equal("pod", "a")], TimeRange::ALL, 10)?;
+        let series = storage.select_series(&[Matcher::equal("pod", "a")], TimeRange::ALL, 10)?;
         let ids: Vec<_> = series.iter().map(|(id, _)| *id).collect();
         let columns = storage.read_samples(&ids, i64::MIN, i64::MAX).await?;
         let times = columns.iter().flat_map(|series| series.times_ms.iter());

@@ -77,7 +77,7 @@ async fn rows(shared: &Arc<Shared>, range: TimeRange, joining: Joining) -> Resul
     let reach =
         TimeRange::new(range.start.plus_nanos(1 - EDGE_BUCKET_NS), range.end.plus_nanos(EDGE_BUCKET_NS - 1));
     let (first_ms, last_ms) = (reach.start.millis(), reach.end.millis());
-    let series = shared.index.read().edge_series(reach)?;
+    let series = shared.index.read().edge_series(reach);
     let mut sums = MetricSums::new(range, joining);
     let mut block = SampleBlock::default();
     let (mut done, mut at_once) = (0, LEAST_SERIES);

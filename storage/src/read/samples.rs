@@ -13,7 +13,7 @@ use parquet::arrow::{
     arrow_reader::{RowSelection, RowSelector, statistics::StatisticsConverter},
     async_reader::ParquetRecordBatchStreamBuilder,
 };
-use pharos_model::{LabelMatcher, Labels, SeriesId, TimeRange, UnixNanos};
+use pharos_model::{Labels, Matcher, SeriesId, TimeRange, UnixNanos};
 
 use super::{DataFile, FileSource, prune};
 use crate::{
@@ -91,7 +91,7 @@ struct Chosen {
 impl SampleReader {
     pub(crate) fn select(
         shared: &Arc<Shared>,
-        matchers: &[LabelMatcher],
+        matchers: &[Matcher],
         first_ms: i64,
         last_ms: i64,
         limit: usize,
@@ -102,7 +102,7 @@ impl SampleReader {
         );
         // Held on, so that no number is given to another series before its samples are taken.
         let index = shared.index.read();
-        let found = index.select(matchers, range)?;
+        let found = index.select(matchers, range);
         if found.len() > limit {
             return Err(StorageError::TooManySeries { limit });
         }

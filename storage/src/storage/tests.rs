@@ -1,6 +1,6 @@
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
-use pharos_model::{EdgeMeasure, EdgeOrigin, LabelMatcher, MatchOp, UnixNanos};
+use pharos_model::{EdgeMeasure, EdgeOrigin, MatchOp, Matcher, UnixNanos};
 
 use super::*;
 use crate::{
@@ -53,7 +53,7 @@ async fn check_all(storage: &Storage, when: &str) {
         .collect();
     assert_eq!(objects, (0..3).map(mesh_object).collect::<Vec<_>>(), "mesh config {when}");
 
-    let matcher = [LabelMatcher::new("pod", MatchOp::Regex, "a|b")];
+    let matcher = [Matcher::new("pod", MatchOp::Regex, "a|b").unwrap()];
     let mut series = storage.select_series(&matcher, TimeRange::ALL, 10).unwrap();
     series.sort_by_key(|(_, labels)| labels.get("pod").to_string());
     let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
@@ -273,7 +273,7 @@ async fn late_samples_are_taken_and_come_back_in_order() {
     storage.append(Batch::Samples(vec![counter("a", 10..20)])).await.unwrap();
     storage.flush().await.unwrap();
     storage.append(Batch::Samples(vec![counter("a", 0..10)])).await.unwrap();
-    let series = storage.select_series(&[LabelMatcher::equal("pod", "a")], TimeRange::ALL, 10).unwrap();
+    let series = storage.select_series(&[Matcher::equal("pod", "a")], TimeRange::ALL, 10).unwrap();
     let columns = storage.read_samples(&[series[0].0], i64::MIN, i64::MAX).await.unwrap();
     assert_eq!(columns[0].values, (0..20).map(|n| f64::from(n) * 3.0).collect::<Vec<_>>());
     let before = TimeRange::new(UnixNanos::MIN, START.plus_nanos(1));

@@ -13,7 +13,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use pharos_model::{LabelMatcher, Labels, MatchOp, SeriesId, TimeRange, UnixNanos};
+use pharos_model::{Labels, MatchOp, Matcher, RegexError, SeriesId, TimeRange, UnixNanos};
 use pharos_proto::prometheus::remote_write_v1::{
     Label, Query, ReadRequest, label_matcher::Type, read_request::ResponseType,
 };
@@ -40,6 +40,8 @@ enum ReadError {
     #[error("the server is stopping")]
     Closed,
     #[error(transparent)]
+    Regex(#[from] RegexError),
+    #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
@@ -48,9 +50,8 @@ impl IntoResponse for ReadError {
         let status = match &self {
             ReadError::Request(_)
             | ReadError::TooManySamples
-            | ReadError::Storage(StorageError::Matcher { .. } | StorageError::TooManySeries { .. }) => {
-                StatusCode::BAD_REQUEST
-            }
+            | ReadError::Regex(_)
+            | ReadError::Storage(StorageError::TooManySeries { .. }) => StatusCode::BAD_REQUEST,
             ReadError::Closed => StatusCode::SERVICE_UNAVAILABLE,
             ReadError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -122,7 +123,7 @@ fn select(engine: &Engine, query: Query, external: &Labels) -> Result<Selected, 
         let is_external =
             op == MatchOp::Equal && !matcher.value.is_empty() && external.get(&matcher.name) == matcher.value;
         if !is_external {
-            matchers.push(LabelMatcher::new(matcher.name, op, matcher.value));
+            matchers.push(Matcher::new(matcher.name, op, matcher.value)?);
         }
     }
     let range =

@@ -300,7 +300,7 @@ async fn histograms_come_both_ways_and_faults_are_named() {
     let histogram = &response.results[0].timeseries[0].histograms[0];
     assert_eq!((histogram.sum, &histogram.positive_counts, histogram.timestamp), (3.0, &vec![2.0], NOW_MS));
     for (body, words) in [
-        (request(&[("__name__", Type::Re, "(")], &[], NOW_MS), "matcher"),
+        (request(&[("__name__", Type::Re, "(")], &[], NOW_MS), "error parsing regexp"),
         (b"nonsense".to_vec(), "no remote read request"),
         (snap::raw::Encoder::new().compress_vec(b"\xff\xff").expect("packed"), "no remote read request"),
         (vec![0xff, 0xff, 0xff, 0xff, 0x0f], "no remote read request"),

@@ -1,8 +1,35 @@
-//! Reading in several threads ahead of one that uses what was read, in order.
+//! Work in several threads whose outcomes are used in order.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{
+    collections::BTreeMap, num::NonZero, ops::ControlFlow, sync::LazyLock, thread::available_parallelism,
+};
+
+use futures::{Stream, StreamExt};
 
 use parking_lot::{Condvar, Mutex};
+
+/// How many threads run at once here. Looked up but once: where the processor is shared by quota, that reads files.
+pub(crate) fn threads() -> usize {
+    static THREADS: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, NonZero::get));
+    *THREADS
+}
+
+/// The stream of what `work` makes of each item, in order. As many are worked on at once as there are threads, and no
+/// more are taken than the reader asks for. What panics ends the stream.
+pub(crate) fn map_ahead<I, O>(
+    items: impl Stream<Item = I> + Send + 'static,
+    work: impl Fn(I) -> O + Clone + Send + 'static,
+) -> impl Stream<Item = Result<O, tokio::task::JoinError>> + Send
+where
+    I: Send + 'static,
+    O: Send + 'static,
+{
+    let spawned = items.map(move |item| {
+        let work = work.clone();
+        async move { tokio::task::spawn_blocking(move || work(item)).await }
+    });
+    spawned.buffered(threads())
+}
 
 /// Parts read and not yet used, besides one in each worker's hands.
 const WAITING: usize = 2;
@@ -19,7 +46,7 @@ struct Queue<R> {
 
 /// Calls `read` for every part, several at a time, and `take` with the outcomes, one after the other in the order of
 /// the parts, on the calling thread. Ends early when `take` breaks or `read` fails.
-pub(super) fn read_ahead<P: Sync + Copy, R: Send, E: Send>(
+pub(crate) fn read_ahead<P: Sync + Copy, R: Send, E: Send>(
     parts: &[P],
     workers: usize,
     read: impl Fn(P) -> Result<R, E> + Sync,
