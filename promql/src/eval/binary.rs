@@ -121,6 +121,8 @@ struct Join<'j> {
     one_of: Vec<Vec<usize>>,
     /// The steps at which a group has its result, one to one; at which a result's labels are taken, else.
     taken: HashMap<(usize, Option<Labels>), Vec<bool>>,
+    /// The steps at which the group at hand had two sides that the operator is for.
+    matched: Vec<bool>,
     out: Vec<Series>,
 }
 
@@ -157,7 +159,20 @@ impl<'j> Join<'j> {
         one_of.resize_with(groups.len(), Vec::new);
         many_of.resize_with(groups.len(), Vec::new);
         let out = Vec::new();
-        Join { evaluator, binary, at, steps, many, one, groups, many_of, one_of, taken: HashMap::new(), out }
+        Join {
+            evaluator,
+            binary,
+            at,
+            steps,
+            many,
+            one,
+            groups,
+            many_of,
+            one_of,
+            taken: HashMap::new(),
+            matched: Vec::new(),
+            out,
+        }
     }
 
     fn swapped(&self) -> bool {
@@ -168,6 +183,8 @@ impl<'j> Join<'j> {
         for group in 0..self.groups.len() {
             self.evaluator.check_alive()?;
             self.check_one_side(group)?;
+            self.matched.clear();
+            self.matched.resize(self.steps, false);
             let members = |of: &[Vec<usize>]| of.get(group).cloned().unwrap_or_default();
             let (many, one) = (members(&self.many_of), members(&self.one_of));
             for many_index in &many {
@@ -232,6 +249,10 @@ impl<'j> Join<'j> {
             for index in present {
                 let Some(series) = present_side.get(*index) else { continue };
                 let alone = |step: &usize| {
+                    if !many_present {
+                        return series.row.is_present(*step)
+                            && !self.matched.get(*step).is_some_and(|matched| *matched);
+                    }
                     let others = absent.iter().filter_map(|index| absent_side.get(*index));
                     series.row.is_present(*step)
                         && !others.into_iter().any(|other| other.row.is_present(*step))
@@ -263,8 +284,8 @@ impl<'j> Join<'j> {
             return Ok(());
         }
         let metric = self.result_metric(many, one);
-        self.claim(group, &metric, &steps)?;
         let mut row = Row::absent(self.steps);
+        let mut matched = Vec::with_capacity(steps.len());
         for step in steps {
             let (many, one) = cells(step);
             let (left, right) = if self.swapped() { (one, many) } else { (many, one) };
@@ -274,10 +295,14 @@ impl<'j> Join<'j> {
                     Cell::Float(f64::from(u8::from(holds)))
                 }
                 Outcome::Compared(value, true) => value,
-                Outcome::Compared(_, false) | Outcome::Nothing => Cell::Absent,
+                Outcome::Compared(_, false) => Cell::Absent,
+                // Sides that do not go together are as if they had not met.
+                Outcome::Nothing => continue,
             };
             row.set(step, cell);
+            matched.push(step);
         }
+        self.claim(group, &metric, &matched)?;
         if !row.is_empty() {
             self.evaluator.hold(row.size())?;
             self.out.push(Series { metric, row });
@@ -287,6 +312,11 @@ impl<'j> Join<'j> {
 
     /// Takes the steps for a result; nothing else may have them.
     fn claim(&mut self, group: usize, metric: &Metric, steps: &[usize]) -> Result<()> {
+        for step in steps {
+            if let Some(matched) = self.matched.get_mut(*step) {
+                *matched = true;
+            }
+        }
         let one_to_one = self.binary.matching.cardinality == Cardinality::OneToOne;
         let alone = |of: &[Vec<usize>]| of.get(group).is_none_or(|members| members.len() < 2);
         if alone(&self.many_of) {

@@ -16,6 +16,8 @@ pub(super) enum Token {
     /// Operators, brackets and punctuation, by their text.
     Symbol(&'static str),
     End,
+    /// What cannot be read. It counts only if all before it is well-formed.
+    Broken(ParseError),
 }
 
 #[derive(Debug, Clone)]
@@ -32,7 +34,8 @@ const SYMBOLS: [&str; 26] = [
     "{", "}", "[", "]", ",", ":", "@",
 ];
 
-pub(super) fn tokenize(text: &str) -> Result<Vec<Spanned>, ParseError> {
+/// The tokens, of which the last is [`Token::End`] or [`Token::Broken`].
+pub(super) fn tokenize(text: &str) -> Vec<Spanned> {
     let mut lexer = Lexer {
         text,
         at: 0,
@@ -44,11 +47,11 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Spanned>, ParseError> {
     };
     let mut tokens = Vec::new();
     loop {
-        let spanned = lexer.next()?;
-        let done = spanned.token == Token::End;
+        let spanned = lexer.next();
+        let done = matches!(spanned.token, Token::End | Token::Broken(_));
         tokens.push(spanned);
         if done {
-            return Ok(tokens);
+            return tokens;
         }
     }
 }
@@ -88,11 +91,11 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn next(&mut self) -> Result<Spanned, ParseError> {
+    fn next(&mut self) -> Spanned {
         self.skip_blanks();
         let start = self.position();
-        let token = self.token(start)?;
-        Ok(Spanned { token, start, end: self.at })
+        let token = self.token(start).unwrap_or_else(Token::Broken);
+        Spanned { token, start, end: self.at }
     }
 
     fn token(&mut self, start: Position) -> Result<Token, ParseError> {
@@ -120,7 +123,10 @@ impl<'t> Lexer<'t> {
             _ => {}
         }
         let Some(&symbol) = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) else {
-            return Err(ParseError::new(start, format!("unexpected character: {}", quote_char(first))));
+            let place = if first == '!' { " after '!'" } else { "" };
+            let found = if first == '!' { rest.chars().nth(1) } else { Some(first) };
+            let found = found.map_or_else(|| "end of input".to_owned(), quote_char);
+            return Err(ParseError::new(start, format!("unexpected character{place}: {found}")));
         };
         self.nest(symbol, start)?;
         self.at += symbol.len();
@@ -131,13 +137,14 @@ impl<'t> Lexer<'t> {
         match symbol {
             "(" => self.open_parens.push(start),
             ")" if self.open_parens.pop().is_none() => {
-                return Err(ParseError::new(start, "unexpected right parenthesis ')'"));
+                let behind = Position { offset: start.offset + 1, column: start.column + 1, ..start };
+                return Err(ParseError::new(behind, "unexpected right parenthesis ')'"));
             }
             "{" if self.open_brace.replace(start).is_some() => {
                 return Err(ParseError::new(start, "unexpected left brace '{'"));
             }
             "}" if self.open_brace.take().is_none() => {
-                return Err(ParseError::new(start, "unexpected right brace '}'"));
+                return Err(ParseError::new(start, "unexpected character: '}'"));
             }
             "[" if std::mem::replace(&mut self.in_brackets, true) => {
                 return Err(ParseError::new(start, "unexpected left bracket '['"));

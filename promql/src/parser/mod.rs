@@ -134,7 +134,7 @@ impl<'t> Parser<'t> {
             let message = format!("query is longer than {MAX_QUERY_BYTES} bytes");
             return Err(ParseError::new(Position { offset: 0, line: 1, column: 1 }, message));
         }
-        Ok(Parser { text, tokens: lexer::tokenize(text)?, next: 0, depth: 0, features })
+        Ok(Parser { text, tokens: lexer::tokenize(text), next: 0, depth: 0, features })
     }
 
     fn peek(&self) -> &Token {
@@ -191,6 +191,8 @@ impl<'t> Parser<'t> {
             None => quote(text),
         };
         let found = match self.peek() {
+            // Between braces words have no meaning of their own.
+            Token::Word(_) if context.starts_with("label matching") => format!("identifier {}", quote(text)),
             Token::Word(word) => match class_of(&word.to_ascii_lowercase()) {
                 WordClass::Operator => format!("<op:{text}>"),
                 WordClass::Aggregator => format!("<aggr:{text}>"),
@@ -205,6 +207,7 @@ impl<'t> Parser<'t> {
             Token::Symbol("(" | ")" | "{" | "}" | "[" | "]" | "," | ":" | "=") => quote(text),
             Token::Symbol(_) => format!("<op:{text}>"),
             Token::End => "end of input".into(),
+            Token::Broken(error) => return error.clone(),
         };
         let place = if context.is_empty() { String::new() } else { format!(" in {context}") };
         ParseError::new(self.position(), format!("unexpected {found}{place}"))
@@ -340,13 +343,15 @@ impl<'t> Parser<'t> {
             Token::Symbol("(") => {
                 self.advance();
                 let inner = self.expr(0)?;
-                self.expect_symbol(")", "parenthesized expression")?;
+                if !self.take_symbol(")") {
+                    return Err(self.unexpected(""));
+                }
                 let depth = inner.depth;
                 self.node(ExprKind::Paren(Box::new(inner)), at, depth)
             }
             Token::Symbol("{") => self.selector(None, at),
             Token::Word(word) => self.word(word, at),
-            Token::Symbol(_) | Token::End => Err(self.unexpected("")),
+            Token::Symbol(_) | Token::End | Token::Broken(_) => Err(self.unexpected("")),
         }
     }
 
@@ -388,19 +393,23 @@ impl<'t> Parser<'t> {
         if function.experimental && !self.features.experimental_functions {
             return Err(ParseError::new(at, format!("function {} is not enabled", quote(name))));
         }
-        let args = self.args()?;
+        let args = self.args("")?;
         let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
         self.node(ExprKind::Call { function, args }, at, depth)
     }
 
     /// `(a, b)`
-    fn args(&mut self) -> Result<Vec<Expr>, ParseError> {
-        self.expect_symbol("(", "function call")?;
+    fn args(&mut self, context: &str) -> Result<Vec<Expr>, ParseError> {
+        if !self.take_symbol("(") {
+            return Err(self.unexpected(context));
+        }
         let mut args = Vec::new();
         while !self.take_symbol(")") {
             if !args.is_empty() {
                 let comma = self.position();
-                self.expect_symbol(",", "function call")?;
+                if !self.take_symbol(",") {
+                    return Err(self.unexpected(context));
+                }
                 if self.at_symbol(")") {
                     return Err(ParseError::new(comma, "trailing commas not allowed in function call args"));
                 }
@@ -416,7 +425,7 @@ impl<'t> Parser<'t> {
             return Err(ParseError::new(at, message));
         }
         let mut modifier = self.grouping_modifier()?;
-        let mut args = self.args()?;
+        let mut args = self.args("aggregation")?;
         if modifier.is_none() {
             modifier = self.grouping_modifier()?;
         }
@@ -535,7 +544,7 @@ impl<'t> Parser<'t> {
             }
             self.advance();
             self.advance();
-            let value = self.signed_number("fill modifier")?;
+            let value = self.signed_number("fill modifier, expected number")?;
             self.expect_symbol(")", "fill modifier")?;
             if left {
                 matching.fill_left = Some(value);
@@ -558,7 +567,9 @@ impl<'t> Parser<'t> {
             Token::Word(word) => parse_number(word),
             _ => None,
         };
-        let Some(value) = value else { return Err(self.unexpected(&format!("{context}, expected number"))) };
+        let Some(value) = value else {
+            return Err(self.unexpected(&format!("{context}, expected timestamp")));
+        };
         self.advance();
         Ok(if negate { -value } else { value })
     }

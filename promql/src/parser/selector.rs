@@ -10,6 +10,7 @@ use crate::text::{format_float, is_valid_name, quote};
 impl Parser<'_> {
     /// A selector whose name, if any, is already read.
     pub(super) fn selector(&mut self, name: Option<String>, at: Position) -> Result<Expr, ParseError> {
+        let stands_before_braces = name.is_some();
         let mut name = name;
         let mut matchers = Vec::new();
         if self.take_symbol("{") {
@@ -27,9 +28,9 @@ impl Parser<'_> {
             }
         }
         if let Some(name) = &name {
-            let twice = matchers
-                .iter()
-                .find(|matcher: &&Matcher| matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal);
+            let twice = matchers.iter().find(|matcher: &&Matcher| {
+                matcher.name() == METRIC_NAME && (stands_before_braces || matcher.op() == MatchOp::Equal)
+            });
             if let Some(twice) = twice {
                 let message =
                     format!("metric name must not be set twice: {} or {}", quote(name), quote(twice.value()));
@@ -152,7 +153,7 @@ impl Parser<'_> {
                 edge
             }
             None => {
-                let seconds = self.signed_number("@")?;
+                let seconds = self.signed_number("@, expected timestamp")?;
                 let ms = seconds * 1000.0;
                 if !ms.is_finite() || ms.abs() >= i64::MAX as f64 {
                     let message =

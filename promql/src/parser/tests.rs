@@ -98,6 +98,14 @@ fn operators_bind_as_in_prometheus() {
 fn faults_are_named_with_their_place() {
     for (query, message) in [
         ("", "1:1: parse error: no expression found in input"),
+        // What is wrong first is told first, be it a word or a character.
+        ("a b )", "1:3: parse error: unexpected identifier \"b\""),
+        ("sum(a by)", "1:7: parse error: unexpected <by> in aggregation"),
+        (
+            "a{b=\"c\" sum}",
+            "1:9: parse error: unexpected identifier \"sum\" in label matching, expected \",\" or \"}\"",
+        ),
+        ("a or 5mm", "1:6: parse error: bad number or duration syntax: \"5mm\""),
         ("sum(", "1:5: parse error: unclosed left parenthesis"),
         ("a +", "1:4: parse error: unexpected end of input"),
         ("a b", "1:3: parse error: unexpected identifier \"b\""),
