@@ -111,6 +111,9 @@ pub(crate) struct Figures {
     pub(crate) resident_after_queries_bytes: u64,
     pub(crate) peak_bytes: u64,
     pub(crate) disk_bytes: u64,
+    /// The same once files are merged.
+    #[serde(default)]
+    pub(crate) merged_disk_bytes: Option<u64>,
     pub(crate) queries: Vec<Timing>,
 }
 
@@ -159,6 +162,7 @@ async fn measure(program: Program, options: &Options) -> Result<Figures> {
     let (resident_after_queries_bytes, peak_bytes) = peer.resident_bytes()?;
     let disk_bytes = peer.disk_bytes().await?;
     peer.end()?;
+    let merged_disk_bytes = Some(peer.merged_disk_bytes(disk_bytes).await?);
     if !options.keep {
         std::fs::remove_dir_all(&folder)?;
     }
@@ -179,6 +183,7 @@ async fn measure(program: Program, options: &Options) -> Result<Figures> {
         resident_after_queries_bytes,
         peak_bytes,
         disk_bytes,
+        merged_disk_bytes,
         queries,
     })
 }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
+use pharos_storage::{Storage, StorageConfig};
 
 use crate::Options;
 
@@ -108,6 +109,25 @@ impl Peer {
                 Ok(folder_bytes(&self.folder)? - replaced_bytes(&self.folder)?)
             }
         }
+    }
+
+    /// What becomes of `disk_bytes` in the course of a day, when enough files of one size have come together. The other
+    /// two have merged theirs by then. The program must have ended.
+    pub(crate) async fn merged_disk_bytes(&self, disk_bytes: u64) -> Result<u64> {
+        if self.program != Program::Pharos {
+            return Ok(disk_bytes);
+        }
+        let config = StorageConfig {
+            compact_files: 2,
+            retention: None,
+            vacuum_after: Duration::ZERO,
+            ..StorageConfig::new(&self.folder)
+        };
+        let storage = Storage::open(config).await?;
+        storage.compact().await?;
+        storage.close().await?;
+        drop(storage);
+        Ok(folder_bytes(&self.folder)? - replaced_bytes(&self.folder)?)
     }
 
     /// The folder's size once it does not change any more.

@@ -52,6 +52,7 @@ pub(crate) fn print(options: &Options) -> Result<()> {
     line("remote write, backlog [k/CPU s]", 1e3, false, &|one| Some(one.bulk_per_cpu_s));
     line("remote write, new series [k/CPU s]", 1e3, false, &|one| Some(one.new_series_per_cpu_s));
     line("bytes a sample on disk", 1.0, true, &|one| Some(one.disk_bytes as f64 / one.samples as f64));
+    line("    all files merged", 1.0, true, &|one| Some(one.merged_disk_bytes? as f64 / one.samples as f64));
     line("resident after load [MiB]", 1048576.0, true, &|one| Some(one.resident_bytes as f64));
     line("resident after queries [MiB]", 1048576.0, true, &|one| {
         Some(one.resident_after_queries_bytes as f64)
