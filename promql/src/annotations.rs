@@ -1,6 +1,6 @@
 //! Warnings and infos that a result carries, in the words of Prometheus.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use crate::ast::Position;
 use crate::text::{format_general, format_time, format_two_digits, quote};
@@ -187,18 +187,37 @@ pub(crate) struct Notebook {
 impl Notebook {
     pub(crate) fn add(&mut self, note: &Note<'_>, at: Position) {
         if let Note::ForcedMonotonicity { fix, .. } = note {
-            let fresh = (at, MonotonicityFixes { all: *fix, count: 0, last_ms: fix.time_ms });
-            let (_, fixes) = self.fixes.entry(note.text()).or_insert(fresh);
-            fixes.count += 1;
-            fixes.last_ms = fixes.last_ms.max(fix.time_ms);
-            fixes.all.time_ms = fixes.all.time_ms.min(fix.time_ms);
-            fixes.all.lowest = fixes.all.lowest.min(fix.lowest);
-            fixes.all.highest = fixes.all.highest.max(fix.highest);
-            fixes.all.largest_drop = fixes.all.largest_drop.max(fix.largest_drop);
-            return;
+            let one = MonotonicityFixes { all: *fix, count: 1, last_ms: fix.time_ms };
+            return self.add_fixes(note.text(), at, one);
         }
         let notes = if note.is_warning() { &mut self.warnings } else { &mut self.infos };
         notes.insert(note.text(), at);
+    }
+
+    /// Takes in the notes of another, as if they had been taken after these.
+    pub(crate) fn append(&mut self, other: Notebook) {
+        self.warnings.extend(other.warnings);
+        self.infos.extend(other.infos);
+        for (text, (at, fixes)) in other.fixes {
+            self.add_fixes(text, at, fixes);
+        }
+    }
+
+    fn add_fixes(&mut self, text: String, at: Position, new: MonotonicityFixes) {
+        match self.fixes.entry(text) {
+            Entry::Vacant(place) => {
+                place.insert((at, new));
+            }
+            Entry::Occupied(mut known) => {
+                let (_, known) = known.get_mut();
+                known.count += new.count;
+                known.last_ms = known.last_ms.max(new.last_ms);
+                known.all.time_ms = known.all.time_ms.min(new.all.time_ms);
+                known.all.lowest = known.all.lowest.min(new.all.lowest);
+                known.all.highest = known.all.highest.max(new.all.highest);
+                known.all.largest_drop = known.all.largest_drop.max(new.all.largest_drop);
+            }
+        }
     }
 
     pub(crate) fn finish(self) -> Annotations {

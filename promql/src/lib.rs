@@ -30,7 +30,7 @@ pub use histogram::{Bucket, Buckets, CUSTOM_SCHEMA, Histogram, ResetHint};
 pub use parser::{Features, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, parse, parse_selector, parse_with};
 pub use source::{
     HistogramSample, MemorySeries, MemorySource, Samples, SelectRequest, SeriesSource, SeriesVisitor,
-    SourceError,
+    SourceError, SourcePart,
 };
 pub use text::{format_float, format_json_float, write_json_float};
 pub use value::{InstantSample, RangeSeries, SampleValue, Value};

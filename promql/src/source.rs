@@ -57,7 +57,17 @@ pub type SeriesVisitor<'v> = dyn FnMut(&Labels, Samples<'_>) -> ControlFlow<()> 
 /// one buffer. Series come in the order of their labels where sums have to be the same from run to run.
 pub trait SeriesSource {
     fn select(&self, request: &SelectRequest<'_>, visit: &mut SeriesVisitor<'_>) -> Result<(), SourceError>;
+
+    /// What `select` would visit at this moment, in parts that are worth a thread each: one after the other they have
+    /// the same series in the same order. A part answers this request alone, and may be asked once. Of series that may
+    /// have native histograms there is one part at most. None at all: the source has no parts.
+    fn parts<'s>(&'s self, _request: &SelectRequest<'_>) -> Result<Vec<SourcePart<'s>>, SourceError> {
+        Ok(Vec::new())
+    }
 }
+
+/// A source of some of the series of another.
+pub type SourcePart<'s> = Box<dyn SeriesSource + Send + 's>;
 
 /// Why a source could not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -44,14 +44,35 @@ impl Evaluator<'_> {
 
     fn fold(&self, aggregate: &Aggregate, frame: Frame, sink: &mut Sink<'_>) -> Result<()> {
         let steps = frame.steps();
+        let parts = self.parts_of(aggregate, frame)?;
+        let Folded { groups, folds } = match parts.is_empty() {
+            true => self.folded(aggregate, frame)?,
+            false => self.folded_in_parts(aggregate, frame, parts)?,
+        };
+        let operand_at = aggregate.operand.at;
+        let mut row = Row::default();
+        for (group, fold) in folds.into_iter().enumerate() {
+            self.let_go(Fold::size(frame));
+            row.reset(steps);
+            self.finish_fold(&fold, &mut row, operand_at);
+            if !row.is_empty() {
+                let metric = Metric { drop_name: fold.drop_name, ..Metric::new(groups.labels(group)) };
+                sink(&metric, &mut row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All groups of an aggregation.
+    pub(super) fn folded(&self, aggregate: &Aggregate, frame: Frame) -> Result<Folded> {
+        let steps = frame.steps();
         let mut groups = self.groups(aggregate);
         let mut folds: Vec<Fold> = Vec::new();
         let operand_at = aggregate.operand.at;
         self.stream(&aggregate.operand, frame, &mut |metric, row| {
             let group = groups.group(metric);
             if folds.len() <= group {
-                // What is known of a group at a step is as large as two samples.
-                self.hold(steps.saturating_mul(2))?;
+                self.hold(Fold::size(frame))?;
                 folds.push(Fold::new(aggregate.op, steps));
             }
             if let Some(fold) = folds.get_mut(group) {
@@ -63,17 +84,7 @@ impl Evaluator<'_> {
             }
             Ok(())
         })?;
-        let mut row = Row::default();
-        for (group, fold) in folds.into_iter().enumerate() {
-            self.held.set(self.held.get().saturating_sub(steps.saturating_mul(2)));
-            row.reset(steps);
-            self.finish_fold(&fold, &mut row, operand_at);
-            if !row.is_empty() {
-                let metric = Metric { drop_name: fold.drop_name, ..Metric::new(groups.labels(group)) };
-                sink(&metric, &mut row)?;
-            }
-        }
-        Ok(())
+        Ok(Folded { groups, folds })
     }
 
     fn add_histograms(&self, fold: &mut Fold, metric: &Metric, row: &Row, at: Position) {
@@ -225,7 +236,7 @@ impl Evaluator<'_> {
             Ok(())
         })?;
         for (metric, mut row) in counted {
-            self.held.set(self.held.get().saturating_sub(steps));
+            self.let_go(steps);
             sink(&metric, &mut row)?;
         }
         Ok(())
@@ -240,8 +251,19 @@ pub(super) fn min(values: &[f64]) -> Option<f64> {
     values.iter().copied().filter(|value| !value.is_nan()).reduce(f64::min)
 }
 
+/// Operations of which two folds of a group make one. A mean is not among them: how it is computed depends on what came
+/// before.
+pub(super) const MERGED: [AggregateOp; 5] =
+    [AggregateOp::Sum, AggregateOp::Count, AggregateOp::Group, AggregateOp::Min, AggregateOp::Max];
+
+/// Groups on their way, in the order in which they were first seen.
+pub(super) struct Folded {
+    pub(super) groups: Groups,
+    pub(super) folds: Vec<Fold>,
+}
+
 /// A group on its way, step by step. What `a` and `b` are depends on the operation.
-struct Fold {
+pub(super) struct Fold {
     op: AggregateOp,
     a: Vec<f64>,
     b: Vec<f64>,
@@ -260,6 +282,11 @@ struct HistogramFold {
 }
 
 impl Fold {
+    /// In samples: what is known of a group at a step is as large as two.
+    pub(super) fn size(frame: Frame) -> usize {
+        frame.steps().saturating_mul(2)
+    }
+
     fn new(op: AggregateOp, steps: usize) -> Fold {
         let a = vec![0.0; if matches!(op, AggregateOp::Count | AggregateOp::Group) { 0 } else { steps }];
         let b = vec![0.0; if matches!(op, AggregateOp::Min | AggregateOp::Max) { 0 } else { a.len() }];
@@ -339,6 +366,34 @@ impl Fold {
                     *known = *value;
                 }
                 *count += 1;
+            }
+        }
+    }
+
+    /// Takes in what another fold knows of the same group. The operation is one of [`MERGED`].
+    pub(super) fn merge(&mut self, other: &Fold) {
+        self.drop_name |= other.drop_name;
+        match self.op {
+            AggregateOp::Sum => {
+                let slots = self.a.iter_mut().zip(&mut self.b).zip(other.a.iter().zip(&other.b));
+                for ((sum, lost), (other_sum, other_lost)) in slots {
+                    let mut joined = KahanSum { sum: *sum, lost: *lost + *other_lost };
+                    joined.add(*other_sum);
+                    (*sum, *lost) = (joined.sum, joined.lost);
+                }
+            }
+            AggregateOp::Min => self.merge_extremes(other, |known, value| known > value),
+            AggregateOp::Max => self.merge_extremes(other, |known, value| known < value),
+            _ => {}
+        }
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, others)| *count += others);
+    }
+
+    fn merge_extremes(&mut self, other: &Fold, gives_way: impl Fn(f64, f64) -> bool) {
+        let slots = self.a.iter_mut().zip(&self.counts).zip(other.a.iter().zip(&other.counts));
+        for ((known, count), (value, others)) in slots {
+            if *others != 0 && (*count == 0 || gives_way(*known, *value) || known.is_nan()) {
+                *known = *value;
             }
         }
     }

@@ -256,7 +256,7 @@ impl Evaluator<'_> {
         for distribution in &mut all {
             distribution.bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
-        self.held.set(self.held.get().saturating_sub(held));
+        self.let_go(held);
         Ok(all)
     }
 }

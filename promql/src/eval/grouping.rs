@@ -150,6 +150,11 @@ impl Groups {
         group
     }
 
+    /// A series of the group.
+    pub(super) fn member(&self, group: usize) -> Option<&Metric> {
+        self.groups.get(group).map(|group| &group.member)
+    }
+
     /// The labels that the members of a group share.
     pub(super) fn labels(&self, group: usize) -> Labels {
         let labels = self.groups.get(group).map(|group| group.member.labels.project(&group.plan.projection));

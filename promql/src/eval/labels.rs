@@ -66,7 +66,7 @@ impl Evaluator<'_> {
         for Series { metric, mut row } in self.joined(series, |metric| self.seen_labels(metric))? {
             sink(&metric, &mut row)?;
         }
-        self.held.set(self.held.get().saturating_sub(size));
+        self.let_go(size);
         Ok(())
     }
 

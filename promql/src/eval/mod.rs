@@ -21,6 +21,7 @@ mod invariant;
 mod labels;
 mod math;
 mod over_time;
+mod parts;
 mod pick;
 #[cfg(test)]
 mod random_tests;
@@ -33,7 +34,8 @@ mod set;
 mod tests;
 
 use std::cell::{Cell as StdCell, RefCell};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::annotations::{Annotations, Note, Notebook};
@@ -110,6 +112,16 @@ pub struct Stats {
     pub peak_samples: usize,
 }
 
+impl Stats {
+    fn and(self, other: Stats) -> Stats {
+        Stats {
+            samples_read: self.samples_read + other.samples_read,
+            series_read: self.series_read + other.series_read,
+            peak_samples: self.peak_samples.max(other.peak_samples),
+        }
+    }
+}
+
 /// A result with what goes along with it.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
@@ -154,16 +166,20 @@ pub fn evaluate(query: &Query<'_>, source: &dyn SeriesSource, limits: &Limits<'_
         limits,
         notebook: RefCell::default(),
         checks: StdCell::new(0),
-        held: StdCell::new(0),
+        held: Arc::default(),
         find_resets: StdCell::new(false),
         has_pinned: invariant::has_pinned(query.expr),
         stats: StdCell::default(),
     };
-    // Down the expression, and up again through the chain of those who take series.
-    let stack_bytes = LEAST_STACK_BYTES + usize::from(query.expr.depth) * STACK_BYTES_PER_LEVEL;
-    let value = stacker::maybe_grow(stack_bytes, stack_bytes, || evaluator.run())?;
+    let value = on_deep_stack(query.expr, || evaluator.run())?;
     let annotations = evaluator.notebook.into_inner().finish();
     Ok(Evaluation { value, annotations, stats: evaluator.stats.get() })
+}
+
+/// Evaluates `expr` where there is room: down the expression, and up again through the chain of those who take series.
+fn on_deep_stack<R>(expr: &Expr, evaluate: impl FnOnce() -> R) -> R {
+    let stack_bytes = LEAST_STACK_BYTES + usize::from(expr.depth) * STACK_BYTES_PER_LEVEL;
+    stacker::maybe_grow(stack_bytes, stack_bytes, evaluate)
 }
 
 /// Checks of whether a query is still wanted, of which one looks at the clock.
@@ -175,8 +191,8 @@ pub(crate) struct Evaluator<'e> {
     limits: &'e Limits<'e>,
     notebook: RefCell<Notebook>,
     checks: StdCell<u32>,
-    /// Samples held in memory now.
-    held: StdCell<usize>,
+    /// Samples held in memory now, by all threads.
+    held: Arc<AtomicUsize>,
     /// Whether selectors find out for histograms of unknown reset hint if they follow a reset.
     find_resets: StdCell<bool>,
     /// Whether anything in the query has an `@`.
@@ -218,11 +234,10 @@ impl Evaluator<'_> {
 
     /// Counts samples that are held from now on.
     fn hold(&self, samples: usize) -> Result<()> {
-        let held = self.held.get().saturating_add(samples);
+        let held = self.held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
         if held > self.limits.max_samples {
             return Err(EvalError::TooManySamples { limit: self.limits.max_samples });
         }
-        self.held.set(held);
         let mut stats = self.stats.get();
         stats.peak_samples = stats.peak_samples.max(held);
         self.stats.set(stats);
@@ -230,8 +245,11 @@ impl Evaluator<'_> {
     }
 
     fn release(&self, series: &[Series]) {
-        let samples: usize = series.iter().map(|series| series.row.size()).sum();
-        self.held.set(self.held.get().saturating_sub(samples));
+        self.let_go(series.iter().map(|series| series.row.size()).sum());
+    }
+
+    fn let_go(&self, samples: usize) {
+        self.held.fetch_sub(samples, Ordering::Relaxed);
     }
 
     /// Fails before a frame's rows are allocated if not even one of them fits.

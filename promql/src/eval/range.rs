@@ -5,7 +5,7 @@ use pharos_model::is_stale;
 use super::duration::Shift;
 use super::frame::{Frame, Metric, Series};
 use super::{EvalError, Evaluator, Result};
-use crate::ast::{Expr, ExprKind, Extension, Subquery};
+use crate::ast::{DurationExpr, Expr, ExprKind, Extension, Selector, Subquery};
 use crate::histogram::{Histogram, ResetHint};
 use crate::source::{HistogramSample, Samples, SelectRequest};
 
@@ -179,21 +179,8 @@ impl Evaluator<'_> {
     ) -> Result<()> {
         match &expr.unwrap_parens().kind {
             ExprKind::Range { selector, range } => {
-                let windows = Windows {
-                    frame,
-                    shift: self.shift(&selector.time)?,
-                    range_ms: self.positive_duration_ms(range)?,
-                    extension: selector.extension,
-                    lookback_ms: self.query.lookback_ms,
-                };
-                let request = SelectRequest {
-                    matchers: &selector.matchers,
-                    after_ms: windows.reach_ms(0).0,
-                    until_ms: windows.reach_ms(frame.steps().saturating_sub(1)).1,
-                    step_ms: self.query.step_ms,
-                    range_ms: windows.range_ms,
-                    function,
-                };
+                let windows = self.windows(selector, range, frame)?;
+                let request = self.range_request(selector, &windows, function);
                 self.select(&request, &mut |metric, samples| {
                     let mut samples = samples;
                     if !self.query.features.start_timestamps {
@@ -215,6 +202,32 @@ impl Evaluator<'_> {
             _ => {
                 Err(EvalError::execution(format!("expected range vector, got {}", expr.value_type().name())))
             }
+        }
+    }
+
+    pub(super) fn windows(&self, selector: &Selector, range: &DurationExpr, frame: Frame) -> Result<Windows> {
+        Ok(Windows {
+            frame,
+            shift: self.shift(&selector.time)?,
+            range_ms: self.positive_duration_ms(range)?,
+            extension: selector.extension,
+            lookback_ms: self.query.lookback_ms,
+        })
+    }
+
+    pub(super) fn range_request<'x>(
+        &self,
+        selector: &'x Selector,
+        windows: &Windows,
+        function: Option<&'x str>,
+    ) -> SelectRequest<'x> {
+        SelectRequest {
+            matchers: &selector.matchers,
+            after_ms: windows.reach_ms(0).0,
+            until_ms: windows.reach_ms(windows.frame.steps().saturating_sub(1)).1,
+            step_ms: self.query.step_ms,
+            range_ms: windows.range_ms,
+            function,
         }
     }
 

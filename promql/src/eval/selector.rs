@@ -46,18 +46,10 @@ impl Evaluator<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<()> {
         let steps = frame.steps();
-        let (first_ms, last_ms) = shift.span_ms(frame);
+        let first_ms = shift.span_ms(frame).0;
         let lookback_ms = self.query.lookback_ms;
-        let request = SelectRequest {
-            matchers: &selector.matchers,
-            after_ms: first_ms.saturating_sub(lookback_ms),
-            until_ms: last_ms,
-            step_ms: self.query.step_ms,
-            range_ms: 0,
-            function: None,
-        };
         let mut row = Row::default();
-        self.select(&request, &mut |metric, samples| {
+        self.select(&self.newest_request(selector, shift, frame), &mut |metric, samples| {
             row.reset(steps);
             if shift.at_ms.is_some() {
                 let cell = newest_cell(&samples, first_ms, lookback_ms, take);
@@ -73,6 +65,23 @@ impl Evaluator<'_> {
             }
             if row.is_empty() { Ok(()) } else { sink(metric, &mut row) }
         })
+    }
+
+    pub(super) fn newest_request<'x>(
+        &self,
+        selector: &'x Selector,
+        shift: Shift,
+        frame: Frame,
+    ) -> SelectRequest<'x> {
+        let (first_ms, last_ms) = shift.span_ms(frame);
+        SelectRequest {
+            matchers: &selector.matchers,
+            after_ms: first_ms.saturating_sub(self.query.lookback_ms),
+            until_ms: last_ms,
+            step_ms: self.query.step_ms,
+            range_ms: 0,
+            function: None,
+        }
     }
 
     /// `selector smoothed`: the value on the line between the samples around each step.

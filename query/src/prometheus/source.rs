@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use pharos_model::{Labels, SeriesId};
 use pharos_promql::{
-    Histogram, HistogramSample, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError,
+    Histogram, HistogramSample, Samples, SelectRequest, SeriesSource, SeriesVisitor, SourceError, SourcePart,
 };
 use pharos_storage::{SampleBlock, SampleReader, SeriesHistograms, Storage, StorageError};
 use tokio::runtime::Handle;
@@ -19,15 +19,19 @@ use tokio::runtime::Handle;
 use crate::parallel::{read_ahead, threads};
 
 /// Samples that are read from files at once, by estimate; less would read the same pages again and again.
-const SAMPLES_A_READ: i64 = 2_000_000;
+const SAMPLES_A_READ: usize = 2_000_000;
 
 /// Samples that are taken out of memory at once: what fits the processor's caches.
-const SAMPLES_FROM_MEMORY: i64 = 60_000;
+const SAMPLES_FROM_MEMORY: usize = 60_000;
 
 /// Series that are read at once, from files and from memory. Of a few thousand with few samples each, some are read
 /// while others are evaluated.
 const SERIES_A_READ: usize = 20_000;
 const SERIES_FROM_MEMORY: usize = 512;
+
+/// With fewer of either it is not worth to start another thread.
+const SERIES_A_PART: usize = 750;
+const SAMPLES_A_PART: usize = 30_000;
 
 /// Blocks on reads, so it belongs on a blocking thread.
 pub(crate) struct StorageSource {
@@ -93,38 +97,96 @@ struct Columns {
     histograms: Vec<SeriesHistograms>,
 }
 
-impl SeriesSource for StorageSource {
-    fn select(&self, request: &SelectRequest<'_>, visit: &mut SeriesVisitor<'_>) -> Result<(), SourceError> {
+impl StorageSource {
+    fn open(&self, request: &SelectRequest<'_>) -> Result<Selected, SourceError> {
         let (first_ms, last_ms) = (request.after_ms.saturating_add(1), request.until_ms);
         // In the order in which their samples lie, which is the same from run to run, and so are sums.
         let reader = self
             .storage
             .select_samples(request.matchers, first_ms, last_ms, self.max_series)
             .map_err(|error| self.failed(error))?;
-        let selected = Selected { reader, first_ms, last_ms, spare: Mutex::default() };
-        let reader = &selected.reader;
-        // At the usual scrape interval.
-        let samples_each = (last_ms.saturating_sub(first_ms) / 15_000).clamp(1, SAMPLES_A_READ);
-        let (samples_at_once, most_series) = match reader.needs_files() {
-            true => (SAMPLES_A_READ, SERIES_A_READ),
-            false => (SAMPLES_FROM_MEMORY, SERIES_FROM_MEMORY),
-        };
-        let at_once = usize::try_from(samples_at_once / samples_each).unwrap_or(1).clamp(16, most_series);
-        let parts: Vec<usize> = (0..reader.len()).step_by(at_once).collect();
-        let places = |start: usize| start..reader.len().min(start + at_once);
+        Ok(Selected { reader, first_ms, last_ms, spare: Mutex::default() })
+    }
+
+    /// Visits the series at these places, which are read by so many threads.
+    fn visit(
+        &self,
+        selected: &Selected,
+        places: Range<usize>,
+        threads: usize,
+        visit: &mut SeriesVisitor<'_>,
+    ) -> Result<(), SourceError> {
+        let at_once = selected.series_a_read();
+        let starts: Vec<usize> = places.clone().step_by(at_once).collect();
+        let block = |start: usize| start..places.end.min(start + at_once);
         read_ahead(
-            &parts,
-            threads(),
+            &starts,
+            threads,
             |start| match self.cancel.load(Ordering::Relaxed) {
                 true => Ok(Columns::default()),
-                false => self.read(&selected, places(start)),
+                false => self.read(selected, block(start)),
             },
             |start, columns| {
-                let floats = lend(reader.series(places(start)), columns, visit)?;
+                let floats = lend(selected.reader.series(block(start)), columns, visit)?;
                 selected.spare.lock().push(floats);
                 ControlFlow::Continue(())
             },
         )
+    }
+}
+
+impl Selected {
+    /// At the usual scrape interval.
+    fn samples_each(&self) -> usize {
+        let samples = self.last_ms.saturating_sub(self.first_ms) / 15_000;
+        usize::try_from(samples).unwrap_or(usize::MAX).clamp(1, SAMPLES_A_READ)
+    }
+
+    fn series_a_read(&self) -> usize {
+        let (samples_at_once, most_series) = match self.reader.needs_files() {
+            true => (SAMPLES_A_READ, SERIES_A_READ),
+            false => (SAMPLES_FROM_MEMORY, SERIES_FROM_MEMORY),
+        };
+        (samples_at_once / self.samples_each()).clamp(16, most_series)
+    }
+}
+
+impl SeriesSource for StorageSource {
+    fn select(&self, request: &SelectRequest<'_>, visit: &mut SeriesVisitor<'_>) -> Result<(), SourceError> {
+        let selected = self.open(request)?;
+        self.visit(&selected, 0..selected.reader.len(), threads(), visit)
+    }
+
+    fn parts<'s>(&'s self, request: &SelectRequest<'_>) -> Result<Vec<SourcePart<'s>>, SourceError> {
+        let selected = Arc::new(self.open(request)?);
+        let (series, samples_each) = (selected.reader.len(), selected.samples_each());
+        let worth = (series / SERIES_A_PART).max(series.saturating_mul(samples_each) / SAMPLES_A_PART);
+        let parts = match selected.reader.may_have_histograms() {
+            true => 1,
+            false => worth.clamp(1, threads()),
+        };
+        let part = |number: usize| {
+            let places = series * number / parts..series * (number + 1) / parts;
+            let selected = Arc::clone(&selected);
+            Box::new(Part { source: self, selected, places, is_all: parts == 1 }) as SourcePart<'s>
+        };
+        Ok((0..parts).map(part).collect())
+    }
+}
+
+/// Some of the series that were selected.
+struct Part<'s> {
+    source: &'s StorageSource,
+    selected: Arc<Selected>,
+    places: Range<usize>,
+    /// No other thread is at work.
+    is_all: bool,
+}
+
+impl SeriesSource for Part<'_> {
+    fn select(&self, _: &SelectRequest<'_>, visit: &mut SeriesVisitor<'_>) -> Result<(), SourceError> {
+        let threads = if self.is_all { threads() } else { 1 };
+        self.source.visit(&self.selected, self.places.clone(), threads, visit)
     }
 }
 

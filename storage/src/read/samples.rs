@@ -181,6 +181,12 @@ impl SampleReader {
         series.iter().map(|chosen| (chosen.id, &chosen.labels))
     }
 
+    /// Whether some of the series may have native histograms besides.
+    pub fn may_have_histograms(&self) -> bool {
+        let index = self.shared.index.read();
+        self.series.iter().any(|chosen| index.may_have_histograms(chosen.id))
+    }
+
     /// Whether files have to be read. Otherwise a block comes from memory and is ready at once.
     pub fn needs_files(&self) -> bool {
         !self.files.is_empty()
