@@ -37,7 +37,7 @@ pub struct EngineConfig {
     /// Series that one selector may match.
     pub promql_max_series: usize,
     pub sql_timeout: Duration,
-    /// Rows of an answer; what comes after is cut off.
+    /// Rows of an answer. One that would have more is broken off.
     pub sql_max_rows: usize,
     pub sql_memory_bytes: usize,
     /// SQL queries that run at once.
@@ -59,7 +59,7 @@ impl Default for EngineConfig {
             remote_read_concurrency: 10,
             promql_max_series: 1_000_000,
             sql_timeout: Duration::from_secs(60),
-            sql_max_rows: 10_000,
+            sql_max_rows: 100_000_000,
             sql_memory_bytes: 128 << 20,
             sql_concurrency: 4,
         }

@@ -1,5 +1,6 @@
 //! SQL over the tables, read-only, by DataFusion.
 
+mod answer;
 pub(crate) mod api;
 mod json;
 mod metric;
@@ -7,12 +8,16 @@ mod promql;
 mod series_rows;
 mod table;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use datafusion::{
     arrow::{array::RecordBatch, datatypes::SchemaRef},
     error::DataFusionError,
     execution::{
+        SendableRecordBatchStream,
         config::SessionConfig,
         context::{SQLOptions, SessionContext},
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
@@ -23,7 +28,10 @@ use datafusion::{
 use futures::StreamExt;
 use pharos_promql::SourceError;
 use pharos_storage::{Storage, StorageError, Table};
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 use crate::{EngineConfig, engine::CancelOnDrop};
 use metric::MetricFunction;
@@ -40,6 +48,8 @@ pub(crate) enum SqlError {
     Query(String),
     #[error("the query took longer than {} s", .0.as_secs())]
     Timeout(Duration),
+    #[error("there are more than the {0} rows that an answer may have; ask for fewer, or set a limit")]
+    TooManyRows(usize),
     #[error("the query needs more memory than it may have: {0}")]
     Memory(String),
     #[error("{0}")]
@@ -67,18 +77,69 @@ impl From<DataFusionError> for SqlError {
     }
 }
 
-/// An answer, cut off at the row limit.
-pub(crate) struct SqlAnswer {
+/// The rows of an answer, made as they are asked for. Dropped, the query ends.
+pub(crate) struct Rows {
     pub(crate) schema: SchemaRef,
-    pub(crate) batches: Vec<RecordBatch>,
-    pub(crate) is_truncated: bool,
+    rows: SendableRecordBatchStream,
+    /// Read ahead, so that most faults are known before an answer begins.
+    first: Option<RecordBatch>,
+    /// How many more the one who asked wants, and may get.
+    wanted: usize,
+    allowed: usize,
+    max_rows: usize,
+    is_truncated: bool,
+    /// Of the time that the query itself may still take; that of a slow reader is not counted.
+    left: Duration,
+    timeout: Duration,
+    _permit: OwnedSemaphorePermit,
+    _cancel: CancelOnDrop,
+}
+
+impl Rows {
+    /// The next rows; `None` after the last one, or when as many were given as were wanted.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>, SqlError> {
+        let batch = match self.first.take() {
+            Some(first) => first,
+            None => match self.read().await? {
+                Some(batch) => batch,
+                None => return Ok(None),
+            },
+        };
+        let given = batch.num_rows().min(self.wanted);
+        if given > self.allowed {
+            return Err(SqlError::TooManyRows(self.max_rows));
+        }
+        self.wanted -= given;
+        self.allowed -= given;
+        if given < batch.num_rows() {
+            self.is_truncated = true;
+            return Ok((given > 0).then(|| batch.slice(0, given)));
+        }
+        Ok(Some(batch))
+    }
+
+    /// Whether there were more rows than were wanted.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.is_truncated
+    }
+
+    async fn read(&mut self) -> Result<Option<RecordBatch>, SqlError> {
+        if self.is_truncated {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        let batch = tokio::time::timeout(self.left, self.rows.next()).await;
+        let batch = batch.map_err(|_| SqlError::Timeout(self.timeout))?;
+        self.left = self.left.saturating_sub(began.elapsed());
+        Ok(batch.transpose()?)
+    }
 }
 
 /// Runs queries, a few at a time, within one pool of memory.
 pub(crate) struct SqlEngine {
     storage: Storage,
     runtime: Arc<RuntimeEnv>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     timeout: Duration,
     max_rows: usize,
     promql: PromqlLimits,
@@ -95,7 +156,7 @@ impl SqlEngine {
         SqlEngine {
             storage,
             runtime,
-            permits: Semaphore::new(config.sql_concurrency.max(1)),
+            permits: Arc::new(Semaphore::new(config.sql_concurrency.max(1))),
             timeout: config.sql_timeout,
             max_rows: config.sql_max_rows,
             promql: PromqlLimits {
@@ -109,20 +170,19 @@ impl SqlEngine {
     }
 
     /// The rows of one query, at most `limit` of them.
-    pub(crate) async fn run(&self, query: &str, limit: Option<usize>) -> Result<SqlAnswer, SqlError> {
+    pub(crate) async fn run(&self, query: &str, limit: Option<usize>) -> Result<Rows, SqlError> {
         if query.len() > MAX_QUERY_BYTES {
             return Err(SqlError::Query(format!("the query is longer than {MAX_QUERY_BYTES} bytes")));
         }
-        let limit = limit.unwrap_or(self.max_rows).min(self.max_rows);
-        let work = async {
-            let _permit =
-                self.permits.acquire().await.map_err(|error| SqlError::Internal(error.to_string()))?;
-            self.rows(query, limit).await
-        };
+        let work = self.begin(query, limit);
         tokio::time::timeout(self.timeout, work).await.unwrap_or(Err(SqlError::Timeout(self.timeout)))
     }
 
-    async fn rows(&self, query: &str, limit: usize) -> Result<SqlAnswer, SqlError> {
+    /// Up to the first rows.
+    async fn begin(&self, query: &str, limit: Option<usize>) -> Result<Rows, SqlError> {
+        let began = Instant::now();
+        let permit = self.permits.clone().acquire_owned().await;
+        let permit = permit.map_err(|error| SqlError::Internal(error.to_string()))?;
         let cancel = CancelOnDrop::default();
         let context = self.session(&cancel)?;
         let (query, runtime) = (query.to_string(), Handle::current());
@@ -133,20 +193,27 @@ impl SqlEngine {
             runtime.block_on(context.sql_with_options(&query, read_only))
         });
         let frame = planned.await.map_err(|_| SqlError::Internal("the planning broke off".into()))??;
-        let mut rows = frame.execute_stream().await?;
-        let mut answer = SqlAnswer { schema: rows.schema(), batches: Vec::new(), is_truncated: false };
-        let mut left = limit;
-        while let Some(batch) = rows.next().await {
-            let batch = batch?;
-            if batch.num_rows() > left {
-                answer.is_truncated = true;
-                answer.batches.push(batch.slice(0, left));
-                break;
+        let rows = frame.execute_stream().await?;
+        let mut rows = Rows {
+            schema: rows.schema(),
+            rows,
+            first: None,
+            wanted: limit.unwrap_or(usize::MAX),
+            allowed: self.max_rows,
+            max_rows: self.max_rows,
+            is_truncated: false,
+            left: self.timeout.saturating_sub(began.elapsed()),
+            timeout: self.timeout,
+            _permit: permit,
+            _cancel: cancel,
+        };
+        rows.first = rows.read().await?;
+        match &rows.first {
+            Some(first) if first.num_rows().min(rows.wanted) > rows.allowed => {
+                Err(SqlError::TooManyRows(self.max_rows))
             }
-            left -= batch.num_rows();
-            answer.batches.push(batch);
+            _ => Ok(rows),
         }
-        Ok(answer)
     }
 
     /// A session of its own for each query, so that none sees another's settings.

@@ -163,12 +163,78 @@ async fn an_attribute_that_became_a_column_is_found_in_all_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_cut_at_the_row_limit() {
+async fn an_answer_has_as_many_rows_as_are_wanted_and_may_be() {
     let bench = bench().await;
-    let (_, answer) = ask(&bench, "SELECT name FROM spans").await;
-    assert_eq!((answer["rows"].as_array().map(Vec::len), &answer["truncated"]), (Some(50), &json!(true)));
-    let (_, answer) = ask(&bench, "SELECT name FROM spans LIMIT 50").await;
-    assert_eq!((answer["rows"].as_array().map(Vec::len), &answer["truncated"]), (Some(50), &json!(false)));
+    let cut = async |query: &str, limit: usize| {
+        let body = json!({ "query": query, "limit": limit }).to_string();
+        let (_, answer) = bench.post("/api/v1/sql", "application/json", body).await;
+        (answer["rows"].as_array().map(Vec::len), answer["truncated"].clone())
+    };
+    assert_eq!(cut("SELECT name FROM spans", 40).await, (Some(40), json!(true)));
+    assert_eq!(cut("SELECT name FROM spans LIMIT 50", 50).await, (Some(50), json!(false)));
+    assert_eq!(cut("SELECT name FROM spans", 0).await, (Some(0), json!(true)));
+    let (status, problem) = ask(&bench, "SELECT name FROM spans").await;
+    assert_eq!(status, 400, "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|why| why.contains("more than the 50 rows")), "{problem}");
+    let response = bench.router().oneshot(request("text/csv", "SELECT 1")).await.expect("infallible");
+    assert_eq!(response.headers()["x-pharos-max-rows"], "50");
+}
+
+fn request(accept: &str, query: &str) -> Request<Body> {
+    let body = json!({ "query": query }).to_string();
+    Request::post("/api/v1/sql").header("accept", accept).body(Body::from(body)).expect("a request")
+}
+
+/// Of many batches: each form has all rows, and what of it is broken off says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_stream_in_every_form() {
+    let bench = Bench::new().await;
+    let many = "SELECT value AS n, 'a,\"' || value AS text, CASE WHEN value > 1 THEN value END AS gap
+                FROM generate_series(1, 30000) ORDER BY value";
+    let (status, csv) = bench.text(request("text/csv", many)).await;
+    let lines: Vec<&str> = csv.split("\r\n").collect();
+    assert_eq!((status.as_u16(), lines.len()), (200, 30_002));
+    assert_eq!(lines[..3], ["n,text,gap", "1,\"a,\"\"1\",", "2,\"a,\"\"2\",2"]);
+    let (_, text) = bench.text(request("application/x-ndjson", many)).await;
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((rows.len(), &rows[0]), (30_000, &json!({ "n": 1, "text": "a,\"1", "gap": null })));
+    let (_, document) = bench.text(request("application/json", many)).await;
+    let document: Value = serde_json::from_str(&document).expect("JSON");
+    assert_eq!(document["rows"].as_array().map(Vec::len), Some(30_000));
+    assert_eq!((&document["rows"][1], &document["truncated"]), (&json!([2, "a,\"2", 2]), &json!(false)));
+    let (_, bytes) = bench.bytes(request("application/vnd.apache.arrow.stream", many)).await;
+    let reader = StreamReader::try_new(&bytes[..], None).expect("an Arrow stream");
+    assert_eq!(reader.map(|batch| batch.expect("a batch").num_rows()).sum::<usize>(), 30_000);
+
+    let broken = "SELECT 1 / (value - 20000) FROM generate_series(1, 30000)";
+    let (status, document) = bench.text(request("*/*", broken)).await;
+    let document: Value = serde_json::from_str(&document).expect("JSON");
+    let error = document["error"].as_str().unwrap_or_default();
+    assert!(status == 200 && document["truncated"] == true && error.contains("Divide by zero"), "{error}");
+    for accept in ["text/csv", "application/x-ndjson", "application/vnd.apache.arrow.stream"] {
+        let response = bench.router().oneshot(request(accept, broken)).await.expect("infallible");
+        assert!(response.into_body().collect().await.is_err(), "{accept}");
+    }
+}
+
+/// Its place is free for the next one, though there was more to give than any buffer holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_ends_its_answer() {
+    let bench = Bench::with_config(EngineConfig { sql_concurrency: 1, ..EngineConfig::default() }).await;
+    let endless = "SELECT a.value, b.value FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+    let response = bench.router().oneshot(request("text/csv", endless)).await.expect("infallible");
+    let mut body = response.into_body();
+    let first = body.frame().await.expect("a frame").expect("rows");
+    assert!(first.into_data().is_ok_and(|data| data.starts_with(b"value,value\r\n")));
+    drop(body);
+    let (_, answer) = ask(&bench, "SELECT 1").await;
+    assert_eq!(answer["rows"], json!([[1]]));
+    // And one that never began to answer.
+    let silent = "SELECT max(value) FROM generate_series(1, 1000000000000)";
+    let patience = std::time::Duration::from_millis(300);
+    tokio::time::timeout(patience, ask(&bench, silent)).await.expect_err("a query of many hours");
+    let (_, answer) = ask(&bench, "SELECT 2").await;
+    assert_eq!(answer["rows"], json!([[2]]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
