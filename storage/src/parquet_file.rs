@@ -362,6 +362,12 @@ fn properties(
         .set_column_dictionary_enabled(column("time"), false)
         .set_column_encoding(column("time"), Encoding::DELTA_BINARY_PACKED)
         .set_column_dictionary_enabled(column("duration_ns"), false);
+    if table.sort().columns.contains(&"series") {
+        // Sorted ids are near each other, too: measured, 1.5 bytes instead of 4.4 by a dictionary.
+        properties = properties
+            .set_column_dictionary_enabled(column("series"), false)
+            .set_column_encoding(column("series"), Encoding::DELTA_BINARY_PACKED);
+    }
     if table == Table::Spans {
         // Random bytes, hardly ever the same; their lengths, which are, apart.
         for name in ["span_id", "parent_span_id"] {

@@ -132,9 +132,9 @@ impl Table {
             Table::Spans => &["trace_id", "request_id"],
             Table::AccessLogs => &["trace_id", "request_id"],
             Table::Logs | Table::Exemplars | Table::TraceSummaries => &["trace_id"],
-            Table::Series | Table::Histograms => &["series"],
-            // Found by its order: a filter for so many rows is larger than they are.
-            Table::Samples => &[],
+            Table::Histograms => &["series"],
+            // Found by their order: a filter for so many rows is larger than they are.
+            Table::Series | Table::Samples => &[],
             Table::MeshConfig | Table::Edges => &[],
         }
     }

@@ -7,10 +7,11 @@ use crate::{
 };
 use pharos_model::SeriesId;
 
-/// Samples that become one part: who wants the newest ones reads through all of their part.
-const SPAN_MS: i64 = 16 * 60 * 1_000;
+/// Samples that become one part. Whoever wants the newest ones reads through all of their part; and a series takes some
+/// twenty bytes more in each.
+const SPAN_MS: i64 = 32 * 60 * 1_000;
 /// A file has samples of one day.
-const MOST_SPANS: usize = 24 * 60 / 16 + 1;
+const MOST_SPANS: usize = 24 * 60 / 32 + 1;
 
 /// Samples of a file on their way, handed over series by series.
 pub(crate) struct Loading {
