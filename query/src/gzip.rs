@@ -98,18 +98,18 @@ fn long(body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
     let compressed = compressed.map(|joined| joined.map_err(axum::Error::new)?);
     // What follows the last piece needs the sum of all of them.
     let with_end = compressed.map(Some).chain(stream::iter([None]));
-    let joined = with_end.scan(Crc::new(), |sum, piece| {
+    with_end.scan((HEAD.as_slice(), Crc::new()), |(head, sum), piece| {
+        let head = std::mem::take(head);
         let bytes = match piece {
             Some(Ok(piece)) => {
                 sum.combine(&piece.sum);
-                Ok(Bytes::from(piece.deflated))
+                Ok(Bytes::from([head, &piece.deflated].concat()))
             }
             Some(Err(error)) => Err(error),
-            None => Ok(Bytes::copy_from_slice(&end(sum))),
+            None => Ok(Bytes::from([head, &end(sum)].concat())),
         };
         futures::future::ready(Some(bytes))
-    });
-    stream::iter([Ok(Bytes::from_static(&HEAD))]).chain(joined)
+    })
 }
 
 fn split(bytes: Bytes) -> impl Stream<Item = Result<Bytes, axum::Error>> {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +30,12 @@ impl Listener {
     /// HTTP/1.1 and HTTP/2 with prior knowledge, which is what gRPC needs.
     pub(crate) fn serve(self, router: Router, stop: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move {
-            let graceful =
-                axum::serve(self.socket, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+            // An answer in several pieces must not wait for the reader to acknowledge the one before: with a delayed
+            // acknowledgement that is 40 ms.
+            let socket = self.socket.tap_io(|stream| {
+                let _ = stream.set_nodelay(true);
+            });
+            let graceful = axum::serve(socket, router).with_graceful_shutdown(stop.clone().cancelled_owned());
             let patience = async {
                 stop.cancelled().await;
                 tokio::time::sleep(STOP_PATIENCE).await;

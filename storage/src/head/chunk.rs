@@ -179,58 +179,66 @@ impl Chunk {
 /// The samples that a chunk's bytes stand for, and the repetitions that follow them, until `visit` wants no more.
 fn each_sample(mut rest: &[u8], idle: u64, mut visit: impl FnMut(i64, f64) -> bool) {
     let mut state = Reader::default();
+    let mut next = |state: &mut Reader| {
+        state.time_ms = state.time_ms.wrapping_add(state.interval_ms);
+        visit(state.time_ms, f64::from_bits(state.value_bits))
+    };
     while let Some(token) = take_varint(&mut rest) {
-        if token & 3 == IDLE {
-            if !state.repeat(token >> 2, &mut visit) {
-                return;
-            }
-        } else if !state.advance(token, &mut rest) || !visit(state.time_ms, f64::from_bits(state.value_bits))
-        {
+        let samples = if token & 3 == IDLE { token >> 2 } else { u64::from(state.advance(token, &mut rest)) };
+        if samples == 0 || !(0..samples).all(|_| next(&mut state)) {
             return;
         }
     }
-    state.repeat(idle, &mut visit);
+    (0..idle).all(|_| next(&mut state));
 }
 
 /// Adds those of the samples that lie between the two times, inclusive, to columns.
 pub(crate) fn copy_between(
     mut rest: &[u8],
     idle: u64,
-    (first_ms, last_ms): (i64, i64),
+    range_ms: (i64, i64),
     times_ms: &mut Vec<i64>,
     values: &mut Vec<f64>,
 ) {
-    if last_ms < first_ms {
-        return;
-    }
-    // What is before wraps to more than the range is long.
-    let length_ms = last_ms.wrapping_sub(first_ms) as u64;
     let mut state = Reader::default();
+    // Where the values begin whose times are not made yet: they are an interval apart, and made all at once.
+    let mut run = values.len();
     while let Some(token) = take_varint(&mut rest) {
         match token & 3 {
-            REGULAR => state.add(token >> 2),
+            REGULAR => values.push(state.add(token >> 2)),
             IDLE => {
-                state.copy_repeated(token >> 2, (first_ms, last_ms), times_ms, values);
-                if state.time_ms >= last_ms {
-                    return;
+                let value = f64::from_bits(state.value_bits);
+                let count = (token >> 2) as usize;
+                // Most runs are short.
+                if count <= 4 {
+                    (0..count).for_each(|_| values.push(value));
+                } else {
+                    values.extend(std::iter::repeat_n(value, count));
                 }
-                continue;
             }
             _ => {
-                if !state.advance(token, &mut rest) {
-                    return;
+                if changes_interval(token) {
+                    let is_past =
+                        values.len() > run && state.end_run(run, range_ms, times_ms, values) >= range_ms.1;
+                    if is_past {
+                        return;
+                    }
+                    run = values.len();
                 }
+                if !state.advance(token, &mut rest) {
+                    break;
+                }
+                values.push(f64::from_bits(state.value_bits));
             }
         }
-        if state.time_ms.wrapping_sub(first_ms) as u64 <= length_ms {
-            times_ms.push(state.time_ms);
-            values.push(f64::from_bits(state.value_bits));
-        }
-        if state.time_ms >= last_ms {
-            return;
-        }
     }
-    state.copy_repeated(idle, (first_ms, last_ms), times_ms, values);
+    values.extend(std::iter::repeat_n(f64::from_bits(state.value_bits), idle as usize));
+    state.end_run(run, range_ms, times_ms, values);
+}
+
+/// Whether a token begins with another interval than that of the sample before.
+fn changes_interval(token: u64) -> bool {
+    token & 3 == OFF_TIME || token & 7 == FLOAT | 4
 }
 
 /// The sample that a reader is at.
@@ -244,79 +252,63 @@ struct Reader {
 }
 
 impl Reader {
-    /// Goes on to the sample of a token that is not of a repetition. False where the bytes are cut short.
+    /// Takes the interval and the value of the next sample from a token that is not of a repetition. False where the
+    /// bytes are cut short.
     fn advance(&mut self, token: u64, rest: &mut &[u8]) -> bool {
-        let (kind, number) = (token & 3, token >> 2);
-        if kind == REGULAR {
-            self.add(number);
-            return true;
-        }
-        if kind == FLOAT {
-            if number & 1 == 1 {
-                let off_ms = unzigzag(take_varint(rest).unwrap_or(0));
-                self.interval_ms = self.interval_ms.wrapping_add(off_ms);
-            }
-            let (low_zeros, length) = ((number >> 1) / 9, (number >> 1) % 9);
-            let Some((kept, after)) = rest.split_at_checked(length as usize) else { return false };
-            *rest = after;
-            let mut changed = [0; 8];
-            changed.iter_mut().zip(kept).for_each(|(into, byte)| *into = *byte);
-            self.value_bits ^= u64::from_le_bytes(changed) << ((low_zeros * 8) & 63);
-            self.number = whole(self.value_bits).unwrap_or(0);
-            self.time_ms = self.time_ms.wrapping_add(self.interval_ms);
-        } else {
+        if changes_interval(token) {
             let off_ms = unzigzag(take_varint(rest).unwrap_or(0));
             self.interval_ms = self.interval_ms.wrapping_add(off_ms);
-            self.add(number);
         }
+        if token & 3 != FLOAT {
+            self.add(token >> 2);
+            return true;
+        }
+        let (low_zeros, length) = ((token >> 3) / 9, (token >> 3) % 9);
+        let Some((kept, after)) = rest.split_at_checked(length as usize) else { return false };
+        *rest = after;
+        let mut changed = [0; 8];
+        changed.iter_mut().zip(kept).for_each(|(into, byte)| *into = *byte);
+        self.value_bits ^= u64::from_le_bytes(changed) << ((low_zeros * 8) & 63);
+        self.number = whole(self.value_bits).unwrap_or(0);
         true
     }
 
-    /// Goes on by an interval, and by a whole number in value.
+    /// Goes on by a whole number in value.
     #[inline]
-    fn add(&mut self, number: u64) {
+    fn add(&mut self, number: u64) -> f64 {
         self.number = self.number.wrapping_add(unzigzag(number));
-        self.value_bits = (self.number as f64).to_bits();
-        self.time_ms = self.time_ms.wrapping_add(self.interval_ms);
+        let value = self.number as f64;
+        self.value_bits = value.to_bits();
+        value
     }
 
-    /// Whether more are wanted.
-    fn repeat(&mut self, count: u64, visit: &mut impl FnMut(i64, f64) -> bool) -> bool {
-        for _ in 0..count {
-            self.time_ms = self.time_ms.wrapping_add(self.interval_ms);
-            if !visit(self.time_ms, f64::from_bits(self.value_bits)) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The same for columns: a run at once.
-    fn copy_repeated(
+    /// Makes the times of the values from `run` on, drops those of them that are outside of the range, and gives the
+    /// last one's time.
+    fn end_run(
         &mut self,
-        count: u64,
+        run: usize,
         (first_ms, last_ms): (i64, i64),
         times_ms: &mut Vec<i64>,
         values: &mut Vec<f64>,
-    ) {
+    ) -> i64 {
         let (before_ms, interval_ms) = (self.time_ms, self.interval_ms);
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let count = (values.len() - run) as i64;
         self.time_ms = before_ms.wrapping_add(interval_ms.wrapping_mul(count));
+        let time_ms = |number: i64| before_ms.wrapping_add(interval_ms.wrapping_mul(number));
         if before_ms.saturating_add(interval_ms) >= first_ms && self.time_ms <= last_ms {
-            // Most runs are short, and all of them wanted.
-            times_ms.extend((1..=count).map(|number| before_ms + interval_ms * number));
-            values.extend(std::iter::repeat_n(f64::from_bits(self.value_bits), count as usize));
-            return;
+            times_ms.extend((1..=count).map(time_ms));
+            return self.time_ms;
         }
-        if interval_ms <= 0 || last_ms <= before_ms {
-            return;
-        }
-        // The number of the last repetition before the stretch, and of the last one in it.
-        let until = |time_ms: i64| (time_ms.saturating_sub(before_ms) / interval_ms).clamp(0, count);
+        // The numbers of the last value before the stretch, and of the last one in it.
+        let until = |time_ms: i64| match interval_ms {
+            ..=0 => 0,
+            _ => (time_ms.saturating_sub(before_ms) / interval_ms).clamp(0, count),
+        };
         let (skipped, end) = (until(first_ms.saturating_sub(1)), until(last_ms));
-        times_ms.extend((skipped..end).map(|number| before_ms + interval_ms * (number + 1)));
-        let copies = usize::try_from(end - skipped).unwrap_or(0);
-        values.extend(std::iter::repeat_n(f64::from_bits(self.value_bits), copies));
+        values.truncate(run + end as usize);
+        values.drain(run..run + skipped.min(end) as usize);
+        times_ms.extend((skipped..end).map(|number| time_ms(number + 1)));
+        self.time_ms
     }
 }
 
