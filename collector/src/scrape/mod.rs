@@ -286,3 +286,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests;
 #[cfg(test)]
 mod wire_tests;
+
+#[cfg(test)]
+mod alertmanager_wire_tests;

@@ -30,7 +30,7 @@ use crate::{CollectorConfig, bench::Bench};
 
 /// A server that keeps what it was asked, and answers by path.
 #[derive(Clone, Default)]
-struct Peer(Arc<Mutex<PeerState>>);
+pub(super) struct Peer(Arc<Mutex<PeerState>>);
 
 #[derive(Default)]
 struct PeerState {
@@ -40,11 +40,11 @@ struct PeerState {
     requests: Vec<(String, HeaderMap, String)>,
 }
 
-const TEXT: &str = "text/plain; version=0.0.4";
-const JSON: &str = "application/json";
+pub(super) const TEXT: &str = "text/plain; version=0.0.4";
+pub(super) const JSON: &str = "application/json";
 
 impl Peer {
-    async fn start(&self) -> String {
+    pub(super) async fn start(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = Router::new().fallback(answer).with_state(self.clone());
@@ -52,12 +52,12 @@ impl Peer {
         address
     }
 
-    fn says(&self, path: &str, status: u16, content_type: &'static str, body: &str) {
+    pub(super) fn says(&self, path: &str, status: u16, content_type: &'static str, body: &str) {
         self.0.lock().answers.insert(path.into(), (status, content_type, body.into()));
     }
 
     /// The header of each request for `path`, empty where it had none.
-    fn headers(&self, path: &str, name: &str) -> Vec<String> {
+    pub(super) fn headers(&self, path: &str, name: &str) -> Vec<String> {
         let state = self.0.lock();
         let of_path = state.requests.iter().filter(|(asked, ..)| asked == path);
         of_path
@@ -65,7 +65,7 @@ impl Peer {
             .collect()
     }
 
-    fn bodies(&self, path: &str) -> Vec<String> {
+    pub(super) fn bodies(&self, path: &str) -> Vec<String> {
         let state = self.0.lock();
         state.requests.iter().filter(|(asked, ..)| asked == path).map(|(.., body)| body.clone()).collect()
     }
@@ -398,33 +398,42 @@ impl Drop for TlsServer {
     }
 }
 
+/// Makes those of a server and of its client in a folder, by an authority `ca`, beside that of a `stranger`. False where
+/// there is no openssl.
+pub(super) fn certificates(folder: &Path) -> bool {
+    let openssl = |arguments: &str| {
+        let made = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output();
+        match made {
+            Ok(made) => {
+                assert!(made.status.success(), "{arguments}: {}", String::from_utf8_lossy(&made.stderr));
+                true
+            }
+            Err(error) => {
+                eprintln!("absent: openssl ({error})");
+                false
+            }
+        }
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for name in ["ca", "stranger"] {
+        if !openssl(&format!("req -x509 {key} -keyout {name}.key -out {name}.pem -subj /CN={name}")) {
+            return false;
+        }
+    }
+    for (name, names) in [("server", "DNS:mesh.test,IP:127.0.0.1"), ("client", "DNS:client.test")] {
+        let san = format!("-addext subjectAltName={names}");
+        openssl(&format!(
+            "req -x509 {key} -CA ca.pem -CAkey ca.key -keyout {name}.key -out {name}.pem -subj /CN={name} -addext basicConstraints=critical,CA:FALSE {san}"
+        ));
+    }
+    true
+}
+
 impl TlsServer {
     /// `None` where there is no openssl.
     fn start(folder: &Path) -> Option<TlsServer> {
-        let openssl = |arguments: &str| {
-            let made = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output();
-            match made {
-                Ok(made) => {
-                    assert!(made.status.success(), "{arguments}: {}", String::from_utf8_lossy(&made.stderr));
-                    true
-                }
-                Err(error) => {
-                    eprintln!("absent: openssl ({error})");
-                    false
-                }
-            }
-        };
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-        for name in ["ca", "stranger"] {
-            if !openssl(&format!("req -x509 {key} -keyout {name}.key -out {name}.pem -subj /CN={name}")) {
-                return None;
-            }
-        }
-        for (name, names) in [("server", "DNS:mesh.test,IP:127.0.0.1"), ("client", "DNS:client.test")] {
-            let san = format!("-addext subjectAltName={names}");
-            openssl(&format!(
-                "req -x509 {key} -CA ca.pem -CAkey ca.key -keyout {name}.key -out {name}.pem -subj /CN={name} -addext basicConstraints=critical,CA:FALSE {san}"
-            ));
+        if !certificates(folder) {
+            return None;
         }
         std::fs::write(
             folder.join("metrics"),
