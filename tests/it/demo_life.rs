@@ -1,14 +1,13 @@
 //! The demo as something that a person plays with: what is edited takes effect, and nothing outlives it.
 
 use std::{
-    collections::BTreeSet,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use crate::backend::{PATIENCE, Pharos, eventually, get_json};
+use crate::backend::{PATIENCE, Pharos, eventually, get_json, processes_with};
 
 /// A network of its own, so that a demo that somebody is looking at goes on.
 const NETWORK: &str = "127.0.78";
@@ -20,20 +19,6 @@ async fn received(host: u8) -> Result<u64> {
     let report = get_json(&format!("http://{NETWORK}.{host}:9081/truth")).await?;
     let received = report["received"].as_array().context("no counts")?;
     Ok(received.iter().filter_map(|counted| counted["count"].as_u64()).sum())
-}
-
-/// Processes with this word in their command line.
-fn processes_with(word: &str) -> Result<BTreeSet<u32>> {
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process may be gone by now, or a zombie, which has no command line.
-        let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { continue };
-        if String::from_utf8_lossy(&line).contains(word) {
-            found.insert(pid);
-        }
-    }
-    Ok(found)
 }
 
 fn copy_istio_files(to: &Path) -> Result<()> {

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::backend::{
-    Pharos, eventually, get_json, resident_anonymous_bytes, scraped_after, sql, sql_count, unix_s,
+    Pharos, eventually, get_json, processes_with, resident_anonymous_bytes, scraped_after, sql, sql_count,
+    unix_s,
 };
 
 /// A network of its own, so that a demo that somebody is looking at goes on.
@@ -199,8 +200,12 @@ async fn the_graph_of_the_demo_equals_the_truth() -> Result<()> {
         let bytes = resident_anonymous_bytes(proxy)?;
         ensure!(bytes < 20 << 20, "a proxy holds {} MB", bytes >> 20);
     }
-    let took = pharos.interrupt()?;
-    ensure!(took < Duration::from_secs(5), "Ctrl-C took {took:?}");
+    // The demo stops its processes before it ends itself.
+    pharos.interrupt()?;
+    let left = processes_with(folder.path().to_str().context("a path")?)?;
+    ensure!(left.is_empty(), "{left:?} outlive Ctrl-C");
+    let load = std::net::TcpStream::connect(format!("{NETWORK}.{LOAD}:9081"));
+    ensure!(load.is_err(), "the load goes on after Ctrl-C");
     Ok(())
 }
 

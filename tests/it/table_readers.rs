@@ -77,22 +77,27 @@ fn samples() -> Vec<u8> {
 
 /// Rows of every kind, and how many of them SQL finds in each table.
 pub(crate) async fn fill(pharos: &Pharos) -> Result<()> {
-    let client = reqwest::Client::new();
     for batch in 0..8 {
-        let sent = client
-            .post(pharos.url("otlp-http", "/v1/traces"))
-            .header("content-type", "application/x-protobuf")
-            .body(spans(batch))
-            .send()
-            .await?;
-        ensure!(sent.status().is_success(), "{}", sent.text().await?);
+        send_spans(pharos, batch).await?;
     }
-    let sent = client
+    let sent = reqwest::Client::new()
         .post(pharos.url("prometheus", "/api/v1/write"))
         .header("content-type", "application/x-protobuf")
         .header("content-encoding", "snappy")
         .header("x-prometheus-remote-write-version", "0.1.0")
         .body(samples())
+        .send()
+        .await?;
+    ensure!(sent.status().is_success(), "{}", sent.text().await?);
+    Ok(())
+}
+
+/// Twenty spans, of their own for each batch.
+pub(crate) async fn send_spans(pharos: &Pharos, batch: u64) -> Result<()> {
+    let sent = reqwest::Client::new()
+        .post(pharos.url("otlp-http", "/v1/traces"))
+        .header("content-type", "application/x-protobuf")
+        .body(spans(batch))
         .send()
         .await?;
     ensure!(sent.status().is_success(), "{}", sent.text().await?);
