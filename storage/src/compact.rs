@@ -71,6 +71,8 @@ impl Compactor {
         for table in Table::ALL {
             while let Some(inputs) = self.due_for_merge(table) {
                 self.merge(table, inputs).await?;
+                // While much is merged the disk need not hold all of it twice.
+                self.remove_replaced().await?;
             }
         }
         self.remove_replaced().await?;

@@ -20,7 +20,7 @@ use object_store::{
 use parking_lot::Mutex;
 
 use self::sums::{BLOCK_BYTES, Parsed};
-pub(crate) use self::sums::{BlockSums, FileSums, footer_bytes};
+pub(crate) use self::sums::{BlockSums, FileSums, PARQUET_END_BYTES, footer_bytes};
 use crate::file_cache::FileCache;
 
 /// Checksums kept in memory: about those of 400 GB of files.

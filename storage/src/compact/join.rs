@@ -74,6 +74,10 @@ fn summaries(rows: Vec<TraceSummary>) -> Result<Option<RecordBatch>, StorageErro
     Ok(Some(to_batch(&rows)?))
 }
 
+/// Traces that are held for rows of theirs to come, at most: where more start within [`TRACE_GAP_NS`], the oldest of
+/// them may get several rows.
+const MOST_OPEN: usize = 100_000;
+
 /// Rows to which others of the same trace may still come, by start.
 #[derive(Default)]
 pub(crate) struct Summaries {
@@ -101,7 +105,8 @@ impl Summaries {
     fn complete(&mut self) -> Vec<TraceSummary> {
         let Some(newest) = self.newest else { return Vec::new() };
         let before = newest.plus_nanos(-TRACE_GAP_NS);
-        let complete = self.rows.partition_point(|row| row.start < before);
+        let too_many = self.rows.len().saturating_sub(MOST_OPEN);
+        let complete = self.rows.partition_point(|row| row.start < before).max(too_many);
         self.given += complete;
         let rows: Vec<TraceSummary> = self.rows.drain(..complete).collect();
         for row in &rows {
@@ -112,3 +117,6 @@ impl Summaries {
         rows
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::{
+    array::{RecordBatch, UInt32Array},
+    compute::take_record_batch,
+};
 use futures::TryStreamExt;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
 use crate::{
     DataFile, StorageError, Table,
     columns::concat,
-    parquet_file::{FileWriter, by_time, times_us},
+    parquet_file::{FileWriter, times_us},
     promoted::{Promoted, Split, View, Wanted, split},
     read::{FileSource, row_group_times_us},
     shared::Shared,
@@ -19,6 +22,9 @@ use crate::{
 /// Stretches whose rows wait for others of their time. Beyond it the oldest are written whatever may still come: row
 /// groups that overlap cost readers a little, and memory has its bound.
 const MOST_WAITING: usize = 2;
+
+/// What the rows of a stretch may take in memory: of large rows a stretch has fewer.
+const STRETCH_BYTES: usize = 64 << 20;
 
 struct Stretch {
     file: usize,
@@ -63,7 +69,9 @@ pub(super) async fn merge(
         }
         // Rows of before the next stretch are complete.
         let complete_us = stretches.get(at + 1).map_or(i64::MAX, |next| next.first_us);
-        write_complete(&mut waiting, complete_us, length, writer)?;
+        let mut complete = Waiting::new(std::mem::take(&mut waiting), length);
+        complete.write_complete(complete_us, writer)?;
+        waiting = complete.rows;
     }
     Ok(())
 }
@@ -77,38 +85,83 @@ fn in_form(table: Table, promoted: &Promoted, view: &View, rows: RecordBatch) ->
     Ok(split(table, promoted, &view.show(&rows, &all)?)?)
 }
 
-fn write_complete(
-    waiting: &mut Vec<RecordBatch>,
-    complete_us: i64,
+/// Rows that are not written yet, with what tells when they may be.
+struct Waiting {
+    rows: Vec<RecordBatch>,
+    /// Rows of a full stretch, as large as they are.
     length: usize,
-    writer: &mut FileWriter,
-) -> Result<(), StorageError> {
-    let count: usize = waiting.iter().map(RecordBatch::num_rows).sum();
-    let is_last = complete_us == i64::MAX;
-    if count == 0 || (count < length && !is_last) {
-        return Ok(());
-    }
-    let rows = by_time(&concat(&std::mem::take(waiting))?)?;
-    let complete = times_us(&rows)?.partition_point(|time| *time < complete_us || is_last);
-    let mut start = 0;
-    while start < count {
-        let left = count - start;
-        let is_due = if is_last {
-            true
-        } else {
-            left >= length && (start + length <= complete || left > MOST_WAITING * length)
-        };
-        if !is_due {
-            break;
-        }
-        writer.write_stretch(&rows.slice(start, left.min(length)))?;
-        start += left.min(length);
-    }
-    if start < count {
-        let rest = rows.slice(start, count - start);
-        // A slice would keep all rows in memory.
-        let all = arrow::array::UInt32Array::from_iter_values(0..rest.num_rows() as u32);
-        waiting.push(arrow::compute::take_record_batch(&rest, &all)?);
-    }
-    Ok(())
 }
+
+/// Time in microseconds, number of the batch, row within it.
+type Place = (i64, usize, u32);
+
+impl Waiting {
+    fn new(rows: Vec<RecordBatch>, most_rows: usize) -> Waiting {
+        let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
+        let bytes: usize = rows.iter().map(RecordBatch::get_array_memory_size).sum();
+        let fitting = STRETCH_BYTES / (bytes / count.max(1)).max(1);
+        Waiting { rows, length: most_rows.min(fitting).max(1) }
+    }
+
+    fn count(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    fn by_time(&self) -> Result<Vec<Place>, StorageError> {
+        let mut places = Vec::with_capacity(self.count());
+        for (batch, rows) in self.rows.iter().enumerate() {
+            places.extend(times_us(rows)?.iter().enumerate().map(|(row, time)| (*time, batch, row as u32)));
+        }
+        places.sort_unstable();
+        Ok(places)
+    }
+
+    /// A copy of the rows at these places, in the order of batches.
+    fn copy(&self, places: &[Place]) -> Result<Vec<RecordBatch>, StorageError> {
+        let mut of_batches: Vec<Vec<u32>> = vec![Vec::new(); self.rows.len()];
+        for (_, batch, row) in places {
+            of_batches[*batch].push(*row);
+        }
+        let wanted = self.rows.iter().zip(of_batches).filter(|(_, places)| !places.is_empty());
+        wanted
+            .map(|(rows, mut places)| {
+                if places.len() == rows.num_rows() {
+                    return Ok(rows.clone());
+                }
+                places.sort_unstable();
+                Ok(take_record_batch(rows, &UInt32Array::from(places))?)
+            })
+            .collect()
+    }
+
+    /// Writes full stretches of what no row to come is older than, or of all if too much waits; at the end, all.
+    fn write_complete(&mut self, complete_us: i64, writer: &mut FileWriter) -> Result<(), StorageError> {
+        let is_last = complete_us == i64::MAX;
+        if self.rows.is_empty() || (self.count() < self.length && !is_last) {
+            return Ok(());
+        }
+        let places = self.by_time()?;
+        let complete = places.partition_point(|(time, ..)| *time < complete_us);
+        let mut start = 0;
+        while start < places.len() {
+            let left = places.len() - start;
+            let is_full = left >= self.length;
+            let is_due = is_last
+                || (is_full && (start + self.length <= complete || left > MOST_WAITING * self.length));
+            if !is_due {
+                break;
+            }
+            let end = start + left.min(self.length);
+            let stretch = concat(&self.copy(places.get(start..end).unwrap_or_default())?)?;
+            writer.write_stretch(&stretch)?;
+            start = end;
+        }
+        if start > 0 {
+            self.rows = self.copy(places.get(start..).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fmt, io, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream, stream::BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::try_join_all, stream, stream::BoxStream};
 use object_store::{
     CopyMode, CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
@@ -10,6 +10,9 @@ use object_store::{
 };
 
 use super::{Disk, Existing, FileStat, is_unfinished, put};
+
+/// Reads of one file that wait for the disk at one time: a disk serves several as fast as one.
+const READS_AT_ONCE: usize = 8;
 
 /// A disk as an object store: what is put is durable and whole before the put returns, as it is in a bucket.
 /// (`object_store`'s own local store syncs nothing.)
@@ -130,9 +133,15 @@ impl ObjectStore for DiskStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let ranges = ranges.to_vec();
-        self.run(location, move |disk, path| ranges.into_iter().map(|range| disk.read(path, range)).collect())
-            .await
+        let of_one_task = ranges.len().div_ceil(READS_AT_ONCE).max(1);
+        let tasks = ranges.chunks(of_one_task).map(|ranges| {
+            let ranges = ranges.to_vec();
+            self.run(location, move |disk, path| {
+                let file = disk.open(path)?;
+                ranges.into_iter().map(|range| file.read(range)).collect::<io::Result<Vec<Bytes>>>()
+            })
+        });
+        Ok(try_join_all(tasks).await?.into_iter().flatten().collect())
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

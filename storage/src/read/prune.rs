@@ -13,7 +13,7 @@ use parquet::{
         async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder},
     },
     bloom_filter::Sbbf,
-    file::metadata::ParquetMetaData,
+    file::metadata::{ColumnChunkMetaData, ParquetMetaData},
 };
 use pharos_model::TimeRange;
 
@@ -77,44 +77,46 @@ pub(crate) async fn row_groups(
     past_blooms(source, &metadata, groups, questions).await
 }
 
-/// Those of the row groups whose bloom filters may hold all that is asked for. The filters of one column are read at
-/// once.
+/// Those of the row groups whose bloom filters may hold all that is asked for. All filters are read at once.
 async fn past_blooms(
     source: &mut FileSource,
     metadata: &ParquetMetaData,
     mut groups: Vec<usize>,
     questions: &Questions,
 ) -> Result<Vec<usize>, StorageError> {
+    let (mut asked, mut ranges) = (Vec::new(), Vec::new());
     for (name, value) in questions.equals.iter().chain(&questions.blooms) {
-        let place = |group: usize| {
-            let columns = metadata.row_group(group).columns();
-            let column = columns.iter().find(|column| column.column_path().string() == *name)?;
-            let start = u64::try_from(column.bloom_filter_offset()?).ok()?;
-            Some(start..start + u64::try_from(column.bloom_filter_length()?).ok()?)
-        };
-        let filtered: Vec<(usize, Range<u64>)> =
-            groups.iter().filter_map(|group| Some((*group, place(*group)?))).collect();
-        if filtered.is_empty() {
-            continue;
-        }
-        let ranges = filtered.iter().map(|(_, range)| range.clone()).collect();
-        let blooms = source.get_byte_ranges(ranges).await.map_err(|error| source.broken(error))?;
-        let mut ruled_out = Vec::new();
-        for ((group, _), bytes) in filtered.iter().zip(blooms) {
-            let bloom = Sbbf::from_bytes(&bytes).map_err(|error| source.broken(error))?;
-            let may_hold = match value {
-                ScanValue::Text(text) => bloom.check(text.as_str()),
-                ScanValue::Bytes(bytes) => bloom.check(bytes.as_slice()),
-                ScanValue::Int(number) => bloom.check(number),
-                ScanValue::Bool(_) => true,
-            };
-            if !may_hold {
-                ruled_out.push(*group);
+        for group in &groups {
+            let columns = metadata.row_group(*group).columns();
+            let column = columns.iter().find(|column| column.column_path().string() == *name);
+            if let Some(range) = column.and_then(bloom_range) {
+                asked.push((*group, value));
+                ranges.push(range);
             }
         }
-        groups.retain(|group| !ruled_out.contains(group));
+    }
+    if ranges.is_empty() {
+        return Ok(groups);
+    }
+    let blooms = source.get_byte_ranges(ranges).await.map_err(|error| source.broken(error))?;
+    for ((group, value), bytes) in asked.into_iter().zip(blooms) {
+        let bloom = Sbbf::from_bytes(&bytes).map_err(|error| source.broken(error))?;
+        let may_hold = match value {
+            ScanValue::Text(text) => bloom.check(text.as_str()),
+            ScanValue::Bytes(bytes) => bloom.check(bytes.as_slice()),
+            ScanValue::Int(number) => bloom.check(number),
+            ScanValue::Bool(_) => true,
+        };
+        if !may_hold {
+            groups.retain(|kept| *kept != group);
+        }
     }
     Ok(groups)
+}
+
+fn bloom_range(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = u64::try_from(column.bloom_filter_offset()?).ok()?;
+    Some(start..start + u64::try_from(column.bloom_filter_length()?).ok()?)
 }
 
 /// The rows of one row group that the page index cannot rule out; all of them if the file has no page index.
@@ -159,6 +161,24 @@ pub(crate) fn pages(
         selection = selection.intersection(&RowSelection::from(pages));
     }
     Ok(selection)
+}
+
+/// Whether statistics say of all rows of these row groups that they lie in the range.
+pub(crate) fn all_within(builder: &Builder, groups: &[usize], range: TimeRange) -> bool {
+    groups.iter().all(|group| {
+        let columns = builder.metadata().row_group(*group).columns();
+        let time = columns.iter().find(|column| column.column_path().string() == "time");
+        // A row without a time is of 1970.
+        let is_full = time
+            .and_then(|time| time.statistics())
+            .is_some_and(|statistics| statistics.null_count_opt() == Some(0));
+        is_full
+            && times_us(builder, *group).is_ok_and(|(first, last)| {
+                let last_ns = last.saturating_mul(1_000).saturating_add(999);
+                range.start.0 <= first.saturating_mul(1_000)
+                    && (last_ns < range.end.0 || range.end.0 == i64::MAX)
+            })
+    })
 }
 
 /// First and last value of the column `time` in a row group, in microseconds, inclusive.

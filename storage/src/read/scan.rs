@@ -1,15 +1,19 @@
-use arrow::{array::RecordBatch, compute::filter_record_batch};
+use arrow::{
+    array::{BooleanArray, RecordBatch},
+    compute::filter_record_batch,
+    error::ArrowError,
+};
 use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
 use parquet::arrow::{
     ProjectionMask,
-    arrow_reader::{ArrowPredicateFn, RowFilter, RowSelection},
+    arrow_reader::{ArrowPredicate, ArrowPredicateFn, RowFilter, RowSelection},
     async_reader::ParquetRecordBatchStreamBuilder,
 };
 use pharos_model::TimeRange;
 
 use super::{
     FileSource, MetricEdges, ScanValue, TableSnapshot, newest,
-    predicate::{NANOS_COLUMNS, matching, times_ns},
+    predicate::{NANOS_COLUMNS, having, matching, times_ns},
     prune,
 };
 use crate::{
@@ -102,6 +106,16 @@ impl Plan {
         let tested = times.into_iter().chain(equals.iter().map(|(column, _)| column.clone())).collect();
         Ok(Plan { table, range: scan.range, limit: scan.limit, equals, output, tested })
     }
+
+    /// Of `tested`, the columns that make up the time.
+    pub(super) fn times(&self) -> &[Wanted] {
+        self.tested.get(..self.tested.len() - self.equals.len()).unwrap_or_default()
+    }
+
+    /// Of `tested`, those that are compared with a value.
+    pub(super) fn compared(&self) -> &[Wanted] {
+        self.tested.get(self.tested.len() - self.equals.len()..).unwrap_or_default()
+    }
 }
 
 /// The columns of a file that have to be read for those that are wanted.
@@ -146,9 +160,10 @@ impl TableSnapshot {
         let from_files = stream::iter(files)
             .map(move |file| {
                 let (snapshot, plan) = (snapshot.clone(), of_files.clone());
-                async move { file_stream(&snapshot, &plan, file).await }
+                off_thread(async move { Ok(file_stream(&snapshot, &plan, file).await?.map(ahead)) })
             })
             .buffered(FILES_AHEAD)
+            .try_filter_map(|rows| std::future::ready(Ok(rows)))
             .try_flatten();
         let windows = made.iter().flat_map(|made| made.windows(plan.range)).collect::<Vec<_>>();
         let made = stream::iter(windows.into_iter().zip(std::iter::repeat(made)))
@@ -175,11 +190,11 @@ fn rows_of_head(plan: &Plan, chunk: &Chunk) -> Result<RecordBatch, StorageError>
     Ok(head.show(&filter_record_batch(&batch, &rows)?, &plan.output)?)
 }
 
-/// Files whose footers and filters are asked at one time.
-const FILES_AHEAD: usize = 8;
+/// Files that are read at one time: they are asked for together, and each is decoded in a thread of its own.
+pub(super) const FILES_AHEAD: usize = 4;
 
-/// Batches that are decoded before anyone asks for them.
-const READ_AHEAD: usize = 2;
+/// Batches of each file that are decoded before anyone asks for them.
+const READ_AHEAD: usize = 1;
 
 /// Decodes on a thread where blocking hurts nobody, until the stream that is returned is dropped.
 fn ahead(
@@ -207,45 +222,65 @@ fn ahead(
     .boxed()
 }
 
+/// `None` if the file can have no such row.
 async fn file_stream(
     snapshot: &TableSnapshot,
     plan: &Plan,
     file: std::sync::Arc<DataFile>,
-) -> Result<BoxStream<'static, Result<RecordBatch, StorageError>>, StorageError> {
+) -> Result<Option<BoxStream<'static, Result<RecordBatch, StorageError>>>, StorageError> {
     let path = file.path.clone();
     let mut source = FileSource::new(snapshot.object_store.clone(), file);
     let footer = source.footer(&snapshot.footers).await?;
     let view = View::of_file(plan.table, &footer);
-    let Some(questions) = view.questions(&plan.equals) else { return Ok(stream::empty().boxed()) };
+    let Some(questions) = view.questions(&plan.equals) else { return Ok(None) };
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source.clone(), footer);
     let groups = prune::row_groups(&mut source, &mut builder, plan.range, &questions).await?;
     if groups.is_empty() {
-        return Ok(stream::empty().boxed());
+        return Ok(None);
     }
     let mut selectors = Vec::new();
     for group in &groups {
         let pages: Vec<_> = prune::pages(&builder, *group, plan.range, &questions)?.into();
         selectors.extend(pages);
     }
-    let (by_time, tested) = (view.clone(), plan.clone());
-    let predicate = ArrowPredicateFn::new(mask(&view, &builder, &plan.tested), move |batch: RecordBatch| {
-        let batch = by_time.show(&batch, &tested.tested)?;
-        matching(&batch, &times_ns(&batch), tested.range, &tested.equals)
-            .map_err(|error| arrow::error::ArrowError::ExternalError(Box::new(error)))
-    });
+    let mut tests: Vec<Box<dyn ArrowPredicate>> = Vec::new();
+    if !plan.equals.is_empty() {
+        let (compared, equals) = (plan.compared().to_vec(), plan.equals.clone());
+        let test = move |batch: &RecordBatch| Ok(BooleanArray::new(having(batch, &equals)?, None));
+        tests.push(predicate(&view, &builder, compared, test));
+    }
+    // Times are read of the rows that are left, and only where statistics do not tell enough.
+    if !prune::all_within(&builder, &groups, plan.range) {
+        let range = plan.range;
+        let test = move |batch: &RecordBatch| matching(batch, &times_ns(batch), range, &[]);
+        tests.push(predicate(&view, &builder, plan.times().to_vec(), test));
+    }
     let columns = mask(&view, &builder, &plan.output);
     let rows = builder
         .with_row_groups(groups)
         .with_row_selection(RowSelection::from(selectors))
-        .with_row_filter(RowFilter::new(vec![Box::new(predicate)]))
+        .with_row_filter(RowFilter::new(tests))
         .with_projection(columns)
         .with_batch_size(BATCH_ROWS)
         .build()?;
     let output = plan.output.clone();
-    Ok(rows
+    let rows = rows
         .map_err(move |error| StorageError::of_file(&path, error))
-        .and_then(move |batch| std::future::ready(view.show(&batch, &output).map_err(StorageError::from)))
-        .boxed())
+        .and_then(move |batch| std::future::ready(view.show(&batch, &output).map_err(StorageError::from)));
+    Ok(Some(rows.boxed()))
+}
+
+/// A test of rows by these columns.
+fn predicate(
+    view: &View,
+    builder: &prune::Builder,
+    columns: Vec<Wanted>,
+    test: impl Fn(&RecordBatch) -> Result<BooleanArray, StorageError> + Send + 'static,
+) -> Box<dyn ArrowPredicate> {
+    let (mask, view) = (mask(view, builder, &columns), view.clone());
+    Box::new(ArrowPredicateFn::new(mask, move |batch: RecordBatch| {
+        test(&view.show(&batch, &columns)?).map_err(|error| ArrowError::ExternalError(Box::new(error)))
+    }))
 }
 
 fn first_rows(

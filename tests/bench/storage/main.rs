@@ -2,7 +2,8 @@
 //!
 //!     make bench-storage                                  # everything, small: about a minute
 //!     make bench-storage ARGS="rows samples --rows 2M"    # two of the parts
-//!     make bench-storage ARGS="--spans 10M --compact 10M --wal 1G --dir /tmp/bench-storage"   # the sizes of the goals
+//!     # the sizes of the goals
+//!     make bench-storage ARGS="--spans 10M --compact 10M --logs 10G --wal 1G --dir /tmp/bench-storage"
 //!
 //! Prints one table. "Per core" is rows by seconds of CPU of the whole process from the decoded batch to the answer,
 //! which is given after fdatasync; files are written afterwards, and that is a line of its own.
@@ -56,6 +57,9 @@ struct Options {
     /// Spans whose files are merged; the same number as for `search` saves making them twice.
     #[arg(long, default_value = "1M", value_parser = count)]
     compact: usize,
+    /// Bytes of files of application logs that are merged as well.
+    #[arg(long, default_value = "64M", value_parser = count)]
+    logs: usize,
     /// Where data directories are made; files of `search` and `compact` stay there for the next run.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -110,6 +114,7 @@ async fn main() -> anyhow::Result<()> {
     }
     if runs(Part::Compact) {
         merge::compact(&dir, options.compact).await?;
+        merge::compact_logs(&dir, options.logs as u64).await?;
     }
     if runs(Part::Search) {
         search::search(&dir, options.spans).await?;

@@ -4,10 +4,14 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use pharos_storage::{Batch, Storage, StorageConfig};
+use pharos_storage::{Batch, Storage, StorageConfig, StorageStats};
 
 use crate::{
     measure::{Spent, forget_peak, line, make_cold, peak_mb, resident_mb, send},
@@ -18,8 +22,11 @@ use crate::{
 /// Batches that are made before the storage has taken those before them.
 const AHEAD: usize = 64;
 
+/// Logs of one request of a client.
+const LOGS: usize = 500;
+
 /// What the head may hold before the benchmark waits for files.
-const HEAD_BYTES: u64 = 1 << 30;
+const HEAD_BYTES: u64 = 512 << 20;
 
 /// A directory with so many spans, as they were flushed: a file for each 100,000 or so. Made once.
 async fn flushed(dir: &Path, spans: usize) -> anyhow::Result<PathBuf> {
@@ -28,14 +35,32 @@ async fn flushed(dir: &Path, spans: usize) -> anyhow::Result<PathBuf> {
     if done.exists() {
         return Ok(dir);
     }
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir)?;
-    let storage = Storage::open(StorageConfig { flush_bytes: 110 << 20, ..quiet(&dir) }).await?;
+    let mut left = spans.div_ceil(BATCH);
+    fill(&dir, 110 << 20, move |mesh, _| {
+        left = left.checked_sub(1)?;
+        Some(Batch::Spans(mesh.spans(BATCH)))
+    })
+    .await?;
+    fs::write(done, "")?;
+    Ok(dir)
+}
+
+/// Makes a directory of what `next` gives, which is told the bytes of the files so far.
+async fn fill(
+    dir: &Path,
+    flush_bytes: usize,
+    mut next: impl FnMut(&mut Mesh, u64) -> Option<Batch> + Send + 'static,
+) -> anyhow::Result<()> {
+    let _ = fs::remove_dir_all(dir);
+    fs::create_dir_all(dir)?;
+    let storage = Storage::open(StorageConfig { flush_bytes, ..quiet(dir) }).await?;
     let (sender, mut batches) = tokio::sync::mpsc::channel(AHEAD);
+    let written = Arc::new(AtomicU64::new(0));
+    let known = written.clone();
     let maker = std::thread::spawn(move || {
         let mut mesh = Mesh::new();
-        for _ in 0..spans.div_ceil(BATCH) {
-            if sender.blocking_send(Batch::Spans(mesh.spans(BATCH))).is_err() {
+        while let Some(batch) = next(&mut mesh, known.load(Ordering::Relaxed)) {
+            if sender.blocking_send(batch).is_err() {
                 break;
             }
         }
@@ -46,11 +71,26 @@ async fn flushed(dir: &Path, spans: usize) -> anyhow::Result<PathBuf> {
         while storage.stats().head_bytes > HEAD_BYTES {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        written.store(file_bytes(&storage.stats()), Ordering::Relaxed);
     }
     maker.join().map_err(|_| anyhow::anyhow!("no rows"))?;
     storage.close().await?;
-    fs::write(done, "")?;
-    Ok(dir)
+    Ok(())
+}
+
+fn file_bytes(stats: &StorageStats) -> u64 {
+    stats.tables.iter().map(|table| table.file_bytes).sum()
+}
+
+/// Merges so many bytes of files of application logs, whose rows are large and hardly compress.
+pub(crate) async fn compact_logs(dir: &Path, bytes: u64) -> anyhow::Result<()> {
+    let dir = dir.join("logs");
+    let next = move |mesh: &mut Mesh, written| (written < bytes).then(|| Batch::Logs(mesh.logs(LOGS)));
+    fill(&dir, StorageConfig::new(&dir).flush_bytes, next).await?;
+    make_cold(&dir)?;
+    merge_in_process(&dir)?;
+    fs::remove_dir_all(&dir)?;
+    Ok(())
 }
 
 /// The same, merged as a server does by itself. Made once.
@@ -68,9 +108,14 @@ pub(crate) async fn compact(dir: &Path, spans: usize) -> anyhow::Result<()> {
     let _ = fs::remove_dir_all(&merged);
     link_all(&flushed, &merged)?;
     make_cold(&merged)?;
-    let status = Command::new(std::env::current_exe()?).arg("--merge").arg(&merged).status()?;
-    anyhow::ensure!(status.success(), "merging ended with {status}");
+    merge_in_process(&merged)?;
     fs::write(merged.join("merged"), "")?;
+    Ok(())
+}
+
+fn merge_in_process(dir: &Path) -> anyhow::Result<()> {
+    let status = Command::new(std::env::current_exe()?).arg("--merge").arg(dir).status()?;
+    anyhow::ensure!(status.success(), "merging ended with {status}");
     Ok(())
 }
 
@@ -97,9 +142,7 @@ pub(crate) async fn merge_here(dir: &Path) -> anyhow::Result<()> {
     let stats = storage.stats();
     storage.close().await?;
     drop(storage);
-    let size = |stats: &pharos_storage::StorageStats| -> f64 {
-        stats.tables.iter().map(|table| table.file_bytes).sum::<u64>() as f64 / 1e6
-    };
+    let megabytes = file_bytes(&stats) as f64 / 1e6;
     let files: u64 = stats.tables.iter().map(|table| table.files).sum();
     let rows: u64 = stats.tables.iter().map(|table| table.rows).sum();
     let idle = resident_mb();
@@ -108,7 +151,7 @@ pub(crate) async fn merge_here(dir: &Path) -> anyhow::Result<()> {
     let mut spent = Spent::default();
     timed(storage.compact(), &mut spent).await?;
     let million = rows as f64 / 1e6;
-    let what = format!("memory while merging {million:.1} M rows, {:.0} MB in {files} files", size(&stats));
+    let what = format!("memory while merging {million:.1} M rows, {megabytes:.0} MB in {files} files");
     line(&what, peak_mb() - idle, "MB", "500");
     line("the same, with the process at rest", peak_mb(), "MB", "");
     line("merging, by the clock", rows as f64 / spent.wall.as_secs_f64(), "rows/s", "");

@@ -6,11 +6,11 @@
 //! ten spans. Ids are random; a path has a template and a number; user agents, codes and sizes are those that browsers
 //! and client libraries send.
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 
 use pharos_model::{
-    AccessLog, Attributes, Labels, Peer, Reporter, ResponseFlags, Sample, Scope, Span, SpanId, SpanKind,
-    SpanStatus, TimeSeries, TraceId, UnixNanos, Value,
+    AccessLog, Attributes, Labels, LogRecord, Peer, Reporter, ResponseFlags, Sample, Scope, Severity, Span,
+    SpanId, SpanKind, SpanStatus, TimeSeries, TraceId, UnixNanos, Value,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -294,6 +294,34 @@ impl Mesh {
             },
             ..AccessLog::default()
         }
+    }
+
+    /// Lines of applications that write down what they were sent: 2 KB each, most of it digits of hashes and tokens.
+    pub(crate) fn logs(&mut self, rows: usize) -> Vec<LogRecord> {
+        let record = |_| {
+            let request = self.request();
+            let service = &self.services[request.hops[0].to];
+            let mut body = format!("rejected {} {}: payload ", request.hops[0].method, request.hops[0].path);
+            while body.len() < 2_000 {
+                let _ = write!(body, "{:016x}", self.random.random::<u64>());
+            }
+            LogRecord {
+                time: self.now,
+                observed: self.now,
+                severity: Severity(17),
+                severity_text: "ERROR".into(),
+                body: body.into(),
+                event_name: String::new(),
+                trace_id: Some(TraceId(request.id.to_be_bytes())),
+                span_id: None,
+                flags: 0,
+                service: service.span_service.clone(),
+                resource: service.resources[0].clone(),
+                scope: self.scope.clone(),
+                attributes: Attributes::new(),
+            }
+        };
+        (0..rows).map(record).collect()
     }
 
     /// Whole traces, at least so many spans.
