@@ -269,14 +269,26 @@ async fn a_start_that_does_not_fit_what_is_stored_is_no_fault() {
 
 #[tokio::test]
 async fn version_2_takes_exemplars_apart_from_their_samples() {
-    let bench = Bench::new().await;
+    let mut bench = Bench::new().await;
     let now = now_ms();
     let symbols: Vec<String> = ["", "__name__", "a", "trace_id", "7"].map(String::from).to_vec();
     let sample = v2::Sample { value: 3.0, timestamp: now, start_timestamp: 0 };
     let exemplar = v2::Exemplar { labels_refs: vec![3, 4], value: 3.0, timestamp: now };
+    // Those with the exemplars know nothing of the metric.
+    let known = v2::Metadata { r#type: v2::metadata::MetricType::Counter.into(), help_ref: 4, unit_ref: 0 };
     let apart = vec![
-        v2::TimeSeries { labels_refs: vec![1, 2], samples: vec![sample], ..v2::TimeSeries::default() },
-        v2::TimeSeries { labels_refs: vec![1, 2], exemplars: vec![exemplar], ..v2::TimeSeries::default() },
+        v2::TimeSeries {
+            labels_refs: vec![1, 2],
+            samples: vec![sample],
+            metadata: Some(known),
+            ..v2::TimeSeries::default()
+        },
+        v2::TimeSeries {
+            labels_refs: vec![1, 2],
+            exemplars: vec![exemplar],
+            metadata: Some(v2::Metadata::default()),
+            ..v2::TimeSeries::default()
+        },
     ];
     let request = v2::Request { symbols, timeseries: apart };
     let answer = send(&bench, V2, &snappy(&request.encode_to_vec())).await;
@@ -284,6 +296,11 @@ async fn version_2_takes_exemplars_apart_from_their_samples() {
     for (what, written) in [("samples", "1"), ("exemplars", "1")] {
         assert_eq!(answer.header(&format!("x-prometheus-remote-write-{what}-written")), written);
     }
+    let metadata: Vec<_> = bench.stored().series.into_iter().filter_map(|series| series.metadata).collect();
+    assert_eq!(
+        metadata.iter().map(|one| (one.kind, one.help.as_str())).collect::<Vec<_>>(),
+        [(pharos_model::MetricKind::Counter, "7")]
+    );
 }
 
 #[tokio::test]

@@ -123,11 +123,16 @@ impl Request<'_> {
         }
         let kind = MetricType::try_from(metadata.kind).unwrap_or_default();
         let text = |index| self.symbols.get(index).unwrap_or_default().to_string();
+        let (help, unit) = (text(metadata.help), text(metadata.unit));
+        // What goes along where the sender knows nothing, as with exemplars.
+        if kind == MetricType::Unspecified && help.is_empty() && unit.is_empty() {
+            return;
+        }
         self.decoded.families.push(MetricMetadata {
             family: family_of(name, kind).to_string(),
             kind: kind_of(kind),
-            help: text(metadata.help),
-            unit: text(metadata.unit),
+            help,
+            unit,
         });
     }
 }

@@ -137,7 +137,7 @@ pub enum EvalError {
     Timeout,
     #[error("query was canceled in expression evaluation")]
     Canceled,
-    #[error("query processing would load too many samples into memory in expression evaluation")]
+    #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples { limit: usize },
     /// The query makes no sense for the data: labels that do not match one to one, and the like.
     #[error("{0}")]

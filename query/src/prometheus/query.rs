@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::response::Response;
 use pharos_model::UnixNanos;
 use pharos_promql::{
-    EvalError, Evaluation, Expr, Features, Limits, Query, Stats, Value, evaluate, parse_with,
+    EvalError, Evaluation, Expr, Features, Limits, Query, Stats, Value, ValueType, evaluate, parse_with,
 };
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -14,7 +14,7 @@ use super::{
     respond::{ApiError, Notes},
     result::query_result,
     source::StorageSource,
-    times::{duration_ms, time_ms},
+    times::{duration_ms, optional_time_ms, time_ms},
 };
 use crate::{Engine, engine::CancelOnDrop, params::Params};
 
@@ -22,17 +22,18 @@ use crate::{Engine, engine::CancelOnDrop, params::Params};
 pub(crate) const MAX_POINTS: i64 = 11_000;
 
 pub(crate) async fn instant(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
-    let at = time_ms(params, "time")?.unwrap_or_else(|| UnixNanos::now().millis());
+    let at = optional_time_ms(params, "time")?.unwrap_or_else(|| UnixNanos::now().millis());
     run(engine, params, Times { start_ms: at, end_ms: at, step_ms: 0 }).await
 }
 
 pub(crate) async fn range(engine: &Engine, params: &Params) -> Result<Response, ApiError> {
-    let required = |name: &str, value: Option<i64>| {
-        value.ok_or_else(|| ApiError::bad_data(format!("invalid parameter {name:?}: parameter is required")))
+    let required = |name: &str, value: Option<i64>, kind: &str| {
+        let message = || format!("invalid parameter {name:?}: cannot parse \"\" to a valid {kind}");
+        value.ok_or_else(|| ApiError::bad_data(message()))
     };
-    let start_ms = required("start", time_ms(params, "start")?)?;
-    let end_ms = required("end", time_ms(params, "end")?)?;
-    let step_ms = required("step", duration_ms(params, "step")?)?;
+    let start_ms = required("start", time_ms(params, "start")?, "timestamp")?;
+    let end_ms = required("end", time_ms(params, "end")?, "timestamp")?;
+    let step_ms = required("step", duration_ms(params, "step")?, "duration")?;
     if end_ms < start_ms {
         return Err(ApiError::bad_data(
             "invalid parameter \"end\": end timestamp must not be before start time",
@@ -63,6 +64,13 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
     let text = params.get("query").unwrap_or("");
     let features = engine.config().promql_features;
     let expr = parse_with(text, &features).map_err(|error| ApiError::of_parameter("query", &error))?;
+    let kind = expr.value_type();
+    if times.step_ms > 0 && !matches!(kind, ValueType::Scalar | ValueType::InstantVector) {
+        return Err(ApiError::bad_data(format!(
+            "invalid parameter \"query\": invalid expression type {:?} for range query, must be Scalar or instant Vector",
+            kind.name()
+        )));
+    }
     let limit = result_limit(params)?;
     let config = engine.config();
     let timeout = match duration_ms(params, "timeout")? {

@@ -27,6 +27,18 @@ pub(crate) fn time_ms(params: &Params, name: &str) -> Result<Option<i64>, ParamE
     params.text(name).map(|text| parse_time_ms(name, text)).transpose()
 }
 
+/// The same of a parameter that has a default, of which Prometheus says it in other words.
+pub(crate) fn optional_time_ms(params: &Params, name: &str) -> Result<Option<i64>, ParamError> {
+    let in_other_words = |_| {
+        let text = params.text(name).unwrap_or_default();
+        ParamError::new(
+            name,
+            format!("invalid time value for '{name}': cannot parse {text:?} to a valid timestamp"),
+        )
+    };
+    time_ms(params, name).map_err(in_other_words)
+}
+
 /// Seconds with a fraction, or a Prometheus duration; milliseconds.
 pub(crate) fn duration_ms(params: &Params, name: &str) -> Result<Option<i64>, ParamError> {
     let Some(text) = params.text(name) else { return Ok(None) };
@@ -40,8 +52,8 @@ pub(crate) fn duration_ms(params: &Params, name: &str) -> Result<Option<i64>, Pa
 
 /// `start` to `end`, both inclusive; all of time where they are left out. None of it when they are the wrong way round.
 pub(crate) fn range(params: &Params) -> Result<TimeRange, ParamError> {
-    let start = time_ms(params, "start")?.map_or(UnixNanos::MIN, UnixNanos::from_millis);
-    let end = time_ms(params, "end")?
+    let start = optional_time_ms(params, "start")?.map_or(UnixNanos::MIN, UnixNanos::from_millis);
+    let end = optional_time_ms(params, "end")?
         .map_or(UnixNanos::MAX, |end_ms| UnixNanos::from_millis(end_ms.saturating_add(1)));
     let is_none = end <= start;
     Ok(if is_none { TimeRange::new(UnixNanos::MIN, UnixNanos::MIN) } else { TimeRange::new(start, end) })

@@ -101,6 +101,31 @@ async fn a_client_that_goes_away_takes_its_query_with_it() {
     assert_eq!(next.0, 200);
 }
 
+/// As Prometheus' `--query.max-samples`: what fits is answered, what does not has its error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_holds_so_many_samples_and_no_more() {
+    let bench = Bench::with_config(EngineConfig { promql_max_samples: 100, ..EngineConfig::default() }).await;
+    let now_s = recent_minute_s();
+    for pod in ["a", "b", "c"] {
+        let labels = Labels::from_pairs([("__name__", "up"), ("pod", pod)]);
+        bench.append_counter(labels, (now_s - 600..=now_s).step_by(15), |_| 1.0).await;
+    }
+    let ask = async |query: &str, step_s: i64| {
+        let (start, end) = ((now_s - 600).to_string(), now_s.to_string());
+        let step = step_s.to_string();
+        let query = query_string([("query", query), ("start", &start), ("end", &end), ("step", &step)]);
+        bench.get(&format!("/api/v1/query_range?{query}")).await
+    };
+    // Three series of 21 and of 41 points.
+    assert_eq!(ask("up", 30).await.0, 200);
+    for (query, step_s) in [("up", 15), ("up + on (pod) up", 15), ("vector(1)", 1)] {
+        let (status, body) = ask(query, step_s).await;
+        let error = "query processing would load too many samples into memory in query execution";
+        assert_eq!((status.as_u16(), &body["errorType"]), (422, &json!("execution")), "{query}: {body}");
+        assert_eq!((&body["status"], &body["error"]), (&json!("error"), &json!(error)), "{query}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_has_its_own_lookback_timeout_and_features() {
     let (bench, now_s) = bench().await;
