@@ -58,11 +58,8 @@ fn word(text: &str) -> Result<(Cow<'_, str>, &str, bool), String> {
         let after = quoted.get(end + 1..).unwrap_or_default().trim_start();
         return Ok((unescape(quoted.get(..end).unwrap_or_default()), after, true));
     }
-    let end = text
-        .bytes()
-        .position(|b| !(b.is_ascii_alphanumeric() || b == b'_' || b == b':'))
-        .unwrap_or(text.len());
-    if end == 0 {
+    let end = text.bytes().position(|b| !(b.is_ascii_alphanumeric() || b == b'_')).unwrap_or(text.len());
+    if end == 0 || text.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(format!("{:?} is no label name", text.chars().take(40).collect::<String>()));
     }
     let (name, after) = text.split_at(end);

@@ -135,7 +135,13 @@ fn comment_entry(comment: &str, format: TextFormat) -> Result<(Option<Entry<'_, 
             let value = value.get(1..).unwrap_or_default();
             (family, if strict { value.strip_prefix(' ').unwrap_or(value) } else { value.trim_start() })
         }
-        None => split_word(rest, strict),
+        None => {
+            let (family, value) = split_word(rest, strict);
+            if name_length(family) < family.len() || family.starts_with(|c: char| c.is_ascii_digit()) {
+                return Err(format!("{:?} is no name of a metric", shortened(family)));
+            }
+            (family, value)
+        }
     };
     if family.is_empty() {
         return Err(format!("# {keyword} names no metric"));
@@ -201,12 +207,19 @@ fn sample(line: &str, format: TextFormat) -> Result<SampleLine<'_>, String> {
     })
 }
 
+/// How many bytes a metric name without quotes has.
+fn name_length(text: &str) -> usize {
+    let belongs = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':');
+    text.bytes().position(|b| !belongs(b)).unwrap_or(text.len())
+}
+
 /// Where the series' text ends: behind its braces, or its name.
 fn series_end(line: &str) -> Result<usize, String> {
     let bytes = line.as_bytes();
-    let name_end = bytes.iter().position(|b| matches!(b, b'{' | b' ' | b'\t')).unwrap_or(bytes.len());
+    let name_end = name_length(line);
     let first = bytes.first().copied().unwrap_or_default();
-    if !(first.is_ascii_alphabetic() || matches!(first, b'_' | b':' | b'{') || first >= 0x80) {
+    let goes_on = bytes.get(name_end).is_some_and(|b| !matches!(b, b'{' | b' ' | b'\t'));
+    if first.is_ascii_digit() || goes_on || (name_end == 0 && first != b'{') {
         return Err(format!("{:?} is no start of a series", shortened(line)));
     }
     // Spaces may stand between the name and the brace.
@@ -274,12 +287,15 @@ fn parse_value(text: &str) -> Option<f64> {
     if text.len() <= 15 && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.bytes().fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0')) as f64);
     }
-    text.parse().ok()
+    // A number that is too large is no infinity.
+    let says_infinity = || text.contains(['n', 'N']);
+    text.parse().ok().filter(|value: &f64| !value.is_infinite() || says_infinity())
 }
 
 fn parse_time(text: &str, format: TextFormat) -> Option<i64> {
     match format {
-        TextFormat::Plain => text.parse().ok(),
+        // Without a sign, as Prometheus reads it.
+        TextFormat::Plain => text.parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit())),
         TextFormat::OpenMetrics => {
             let seconds: f64 = text.parse().ok()?;
             let ms = (seconds * 1_000.0).round();
