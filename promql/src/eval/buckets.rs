@@ -160,6 +160,7 @@ impl Evaluator<'_> {
     fn hand_on_distributions(&self, mut out: Vec<super::Series>, sink: &mut Sink<'_>) -> Result<()> {
         out.retain(|series| !series.row.is_empty());
         if self.drops_names_at_once() {
+            self.hold(out.iter().map(|series| series.row.size()).sum())?;
             return self.merged(out, sink);
         }
         for super::Series { metric, mut row } in out {

@@ -249,7 +249,9 @@ impl Evaluator<'_> {
     }
 
     fn let_go(&self, samples: usize) {
-        self.held.fetch_sub(samples, Ordering::Relaxed);
+        // Never below nothing, which would be more than any limit.
+        let less = |held: usize| Some(held.saturating_sub(samples));
+        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Fails before a frame's rows are allocated if not even one of them fits.

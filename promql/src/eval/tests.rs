@@ -83,6 +83,23 @@ fn limits_stop_a_query() {
     assert!(evaluation.is_ok_and(|evaluation| evaluation.stats.samples_read == 610));
 }
 
+/// What is let go is what was held: else a later part of the query would find the limit reached.
+#[test]
+fn parts_of_a_query_leave_nothing_behind() {
+    let by_name = |asked: &mut Query<'_>| asked.features.delayed_name_removal = false;
+    for query in [
+        "sum(histogram_quantile(0.5, label_replace(m, \"le\", \"+Inf\", \"i\", \".*\")))",
+        "stdvar(histogram_fraction(0, 1, label_replace(m, \"le\", \"+Inf\", \"i\", \"(.*)\")))",
+        "topk(1, abs({__name__=~\"m\"}))",
+        "sum(m or m) + sum(m and m) + sum(m unless m or m)",
+        "count_values(\"v\", -{i!=\"\"}) + on () group_left () sum(sort(m))",
+        "sum(max_over_time(abs({i!=\"\"})[5m:1m])) + sum(m * on (i) m)",
+    ] {
+        let outcome = run_with(query, &Limits::default(), by_name);
+        assert!(outcome.is_ok(), "{query}: {:?}", outcome.err());
+    }
+}
+
 #[test]
 fn a_query_stops_when_it_is_cancelled_or_late() {
     let cancel = AtomicBool::new(true);
