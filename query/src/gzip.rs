@@ -13,7 +13,7 @@ use axum::{
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use crate::parallel::map_ahead;
+use crate::parallel::{Pieces, map_ahead};
 
 /// A shorter answer fits in a packet as it is.
 const LEAST_BYTES: u64 = 1_000;
@@ -43,9 +43,13 @@ pub(crate) async fn compress(request: Request, next: Next) -> Response {
     parts.headers.remove(header::ACCEPT_RANGES);
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     let is_short = body.size_hint().exact().is_some_and(|bytes| bytes <= PIECE_BYTES as u64);
-    let body = match is_short {
-        true => short(body).await,
-        false => Body::from_stream(long(body)),
+    let body = match parts.extensions.remove::<Pieces>() {
+        Some(Pieces { count, make }) => {
+            let pieces = map_ahead(stream::iter(0..count), move |piece| Piece::of(&make(piece)));
+            Body::from_stream(joined(pieces.map_err(axum::Error::new)))
+        }
+        None if is_short => short(body).await,
+        None => Body::from_stream(long(body)),
     };
     Response::from_parts(parts, body)
 }
@@ -95,9 +99,15 @@ async fn short(body: Body) -> Body {
 fn long(body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
     let pieces = body.into_data_stream().map_ok(split).try_flatten();
     let compressed = map_ahead(pieces, |piece| piece.map(|bytes| Piece::of(&bytes)));
-    let compressed = compressed.map(|joined| joined.map_err(axum::Error::new)?);
+    joined(compressed.map(|piece| piece.map_err(axum::Error::new)?))
+}
+
+/// Pieces as one body, which ends with the first fault.
+fn joined(
+    pieces: impl Stream<Item = Result<Piece, axum::Error>> + Send,
+) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
     // What follows the last piece needs the sum of all of them.
-    let with_end = compressed.map(Some).chain(stream::iter([None]));
+    let with_end = pieces.map(Some).chain(stream::iter([None]));
     with_end.scan((HEAD.as_slice(), Crc::new()), |(head, sum), piece| {
         let head = std::mem::take(head);
         let bytes = match piece {

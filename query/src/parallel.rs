@@ -1,12 +1,20 @@
 //! Work in several threads whose outcomes are used in order.
 
 use std::{
-    collections::BTreeMap, num::NonZero, ops::ControlFlow, sync::LazyLock, thread::available_parallelism,
+    collections::BTreeMap,
+    num::NonZero,
+    ops::ControlFlow,
+    sync::{Arc, LazyLock},
+    thread::available_parallelism,
 };
 
-use futures::{Stream, StreamExt};
-
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
+use futures::{Stream, StreamExt, stream};
 use parking_lot::{Condvar, Mutex};
+use tokio::task::JoinError;
 
 /// How many threads run at once here. Looked up but once: where the processor is shared by quota, that reads files.
 pub(crate) fn threads() -> usize {
@@ -14,12 +22,15 @@ pub(crate) fn threads() -> usize {
     *THREADS
 }
 
-/// The stream of what `work` makes of each item, in order. As many are worked on at once as there are threads, and no
-/// more are taken than the reader asks for. What panics ends the stream.
+/// Items that are worked on ahead of the reader, for each thread: one in its hands, and one so that it need not wait
+/// for the reader to ask for more.
+const AHEAD: usize = 2;
+
+/// The stream of what `work` makes of each item, in order, by several threads. What panics is an error.
 pub(crate) fn map_ahead<I, O>(
     items: impl Stream<Item = I> + Send + 'static,
     work: impl Fn(I) -> O + Clone + Send + 'static,
-) -> impl Stream<Item = Result<O, tokio::task::JoinError>> + Send
+) -> impl Stream<Item = Result<O, JoinError>> + Send
 where
     I: Send + 'static,
     O: Send + 'static,
@@ -28,7 +39,26 @@ where
         let work = work.clone();
         async move { tokio::task::spawn_blocking(move || work(item)).await }
     });
-    spawned.buffered(threads())
+    spawned.buffered(AHEAD * threads())
+}
+
+/// What makes a body, piece by piece, in any order and as often as it is asked.
+#[derive(Clone)]
+pub(crate) struct Pieces {
+    pub(crate) count: usize,
+    pub(crate) make: Arc<dyn Fn(usize) -> Bytes + Send + Sync>,
+}
+
+impl Pieces {
+    /// An answer whose body is made while it is sent. The pieces are among its extensions too, so that whoever encodes
+    /// the body can do so piece by piece, in the threads that make them.
+    pub(crate) fn into_response(self) -> Response {
+        let make = self.make.clone();
+        let stream = map_ahead(stream::iter(0..self.count), move |piece| make(piece));
+        let mut response = Response::new(Body::from_stream(stream));
+        response.extensions_mut().insert(self);
+        response
+    }
 }
 
 /// Parts read and not yet used, besides one in each worker's hands.

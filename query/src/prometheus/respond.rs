@@ -133,14 +133,15 @@ impl Notes {
 pub(crate) fn success(data: impl Serialize, notes: &Notes) -> Response {
     match serde_json::to_string(&data) {
         Ok(data) => {
-            json_body(Body::from(format!("{{\"status\":\"success\",\"data\":{data}{}}}", notes.to_json())))
+            let text = format!("{{\"status\":\"success\",\"data\":{data}{}}}", notes.to_json());
+            json(Response::new(Body::from(text)))
         }
         Err(error) => ApiError::internal(error).into_response(),
     }
 }
 
-pub(super) fn json_body(body: Body) -> Response {
-    let mut response = Response::new(body);
+/// Says of an answer what it is.
+pub(super) fn json(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

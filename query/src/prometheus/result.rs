@@ -6,17 +6,16 @@ use axum::{
     body::{Body, Bytes},
     response::Response,
 };
-use futures::stream;
 use pharos_model::{Labels, Shape};
 use pharos_promql::{
     Histogram, InstantSample, RangeSeries, SampleValue, Value, format_json_float, write_json_float,
 };
 
 use super::{
-    respond::{Notes, json_body},
+    respond::{Notes, json},
     times::write_time,
 };
-use crate::parallel::map_ahead;
+use crate::parallel::Pieces;
 
 /// About the size of a piece.
 const PIECE_BYTES: usize = 128 << 10;
@@ -54,10 +53,13 @@ pub(super) fn query_result(value: Value, notes: &Notes, stats: Option<String>) -
         tail: format!("{close}{stats}}}{}}}", notes.to_json()),
     };
     match document.parts().as_slice() {
-        [whole] => json_body(Body::from(document.write(whole.clone()))),
+        [whole] => json(Response::new(Body::from(document.write(whole.clone())))),
         parts => {
-            let (parts, document) = (stream::iter(parts.to_vec()), Arc::new(document));
-            json_body(Body::from_stream(map_ahead(parts, move |part| Bytes::from(document.write(part)))))
+            let (count, parts) = (parts.len(), parts.to_vec());
+            let write = move |piece: usize| {
+                parts.get(piece).map_or_else(Bytes::new, |part| Bytes::from(document.write(part.clone())))
+            };
+            json(Pieces { count, make: Arc::new(write) }.into_response())
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
@@ -158,7 +158,7 @@ async fn measure(program: Program, options: &Options) -> Result<Figures> {
     // Background work of the load comes to its end.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (resident_bytes, _) = peer.resident_bytes()?;
-    let queries = ask(&peer, options).await?;
+    let queries = ask(&peer, options)?;
     let (resident_after_queries_bytes, peak_bytes) = peer.resident_bytes()?;
     let disk_bytes = peer.disk_bytes().await?;
     peer.end()?;
@@ -203,16 +203,21 @@ async fn measure_again(file: &Path, program: Program, options: &Options) -> Resu
     let mut peer = Peer::start(program, &options, &folder).await?;
     // Background work of the start comes to its end.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let queries = ask(&peer, &options).await?;
+    let queries = ask(&peer, &options)?;
     let (resident_after_queries_bytes, _) = peer.resident_bytes()?;
     peer.end()?;
     Ok(Figures { resident_after_queries_bytes, queries, ..last })
 }
 
-async fn ask(peer: &Peer, options: &Options) -> Result<Vec<Timing>> {
-    let mut timings = Vec::new();
-    for query in queries::queries() {
-        timings.push(query.time(options, peer).await?);
-    }
-    Ok(timings)
+/// On one thread of its own: what an answer takes from thread to thread here is no time of the program that gave it.
+fn ask(peer: &Peer, options: &Options) -> Result<Vec<Timing>> {
+    let ask = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut timings = Vec::new();
+        for query in queries::queries() {
+            timings.push(runtime.block_on(query.time(options, peer))?);
+        }
+        Ok(timings)
+    };
+    std::thread::scope(|scope| scope.spawn(ask).join().map_err(|_| anyhow!("the asking thread panicked"))?)
 }
