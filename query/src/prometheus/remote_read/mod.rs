@@ -111,7 +111,11 @@ fn unpack(body: &[u8]) -> Result<ReadRequest, ReadError> {
 
 /// A matcher that asks for our own external label is true of everything here, and of nothing as it is stored.
 fn select(engine: &Engine, query: Query, external: &Labels) -> Result<Selected, ReadError> {
-    let (first_ms, last_ms) = (query.start_timestamp_ms, query.end_timestamp_ms);
+    let (mut first_ms, mut last_ms) = (query.start_timestamp_ms, query.end_timestamp_ms);
+    // Of a query with several selectors: what this one is for.
+    if let Some(hints) = query.hints.filter(|hints| hints.end_ms > 0 && hints.start_ms <= hints.end_ms) {
+        (first_ms, last_ms) = (first_ms.max(hints.start_ms), last_ms.min(hints.end_ms));
+    }
     let mut matchers = Vec::with_capacity(query.matchers.len());
     for matcher in query.matchers {
         let op = match matcher.r#type() {

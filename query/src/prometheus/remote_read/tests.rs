@@ -4,7 +4,7 @@ use pharos_model::{
     HistogramSample, NativeHistogram, ResetHint, Sample as ModelSample, TimeSeries as ModelSeries, stale_nan,
 };
 use pharos_proto::prometheus::remote_write_v1::{
-    ChunkedReadResponse, LabelMatcher as WireMatcher, ReadResponse, chunk::Encoding,
+    ChunkedReadResponse, LabelMatcher as WireMatcher, ReadHints, ReadResponse, chunk::Encoding,
 };
 use pharos_storage::{Batch, Storage, StorageConfig};
 use tower::ServiceExt;
@@ -225,7 +225,16 @@ fn request(matchers: &[(&str, Type, &str)], types: &[ResponseType], last_ms: i64
             value: (*value).into(),
         })
         .collect();
-    let query = Query { start_timestamp_ms: NOW_MS, end_timestamp_ms: last_ms, matchers };
+    hinted_request(matchers, types, last_ms, None)
+}
+
+fn hinted_request(
+    matchers: Vec<WireMatcher>,
+    types: &[ResponseType],
+    last_ms: i64,
+    hints: Option<ReadHints>,
+) -> Vec<u8> {
+    let query = Query { start_timestamp_ms: NOW_MS, end_timestamp_ms: last_ms, matchers, hints };
     let request = ReadRequest {
         queries: vec![query],
         accepted_response_types: types.iter().map(|kind| (*kind).into()).collect(),
@@ -308,5 +317,32 @@ async fn histograms_come_both_ways_and_faults_are_named() {
         let (status, _, text) = bench.post(body).await;
         let text = String::from_utf8_lossy(&text).into_owned();
         assert!(status == 400 && text.contains(words), "{status} {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_narrow_the_time_and_never_widen_it() {
+    let bench = Bench::new().await;
+    let at = |step: i64| NOW_MS + step * 15_000;
+    for (hints, first, last) in [
+        (None, 0, 200),
+        (Some((at(50), at(60))), 50, 60),
+        (Some((at(-50), at(300))), 0, 200),
+        // Those that say nothing.
+        (Some((0, 0)), 0, 200),
+    ] {
+        let hints = hints.map(|(start_ms, end_ms)| ReadHints { start_ms, end_ms });
+        let matcher = |name: &str, value: &str| WireMatcher {
+            r#type: Type::Eq.into(),
+            name: name.into(),
+            value: value.into(),
+        };
+        let matchers = vec![matcher("__name__", "m"), matcher("pod", "a")];
+        let (status, _, body) = bench.post(hinted_request(matchers, &[], at(200), hints)).await;
+        let bytes = snap::raw::Decoder::new().decompress_vec(&body).expect("packed");
+        let response = ReadResponse::decode(bytes.as_slice()).expect("a response");
+        let samples = &response.results[0].timeseries[0].samples;
+        let ends = (samples.first().map(|one| one.timestamp), samples.last().map(|one| one.timestamp));
+        assert_eq!((status, ends), (200, (Some(at(first)), Some(at(last)))), "{hints:?}");
     }
 }
