@@ -24,7 +24,7 @@ use crate::{
 const MOST_WAITING: usize = 2;
 
 /// What the rows of a stretch may take in memory: of large rows a stretch has fewer.
-const STRETCH_BYTES: usize = 64 << 20;
+const STRETCH_BYTES: usize = 48 << 20;
 
 struct Stretch {
     file: usize,

@@ -13,8 +13,8 @@ fn of_large_rows_a_stretch_has_fewer() {
     };
     check(10, 3, 100..=100);
     // A column's buffer may be up to twice as large as its values.
-    check(1 << 20, 3, 30..=64);
-    check(1 << 20, 1, 30..=64);
+    check(1 << 20, 3, 22..=48);
+    check(1 << 20, 1, 22..=48);
     check(0, 0, 100..=100);
 }
 
