@@ -87,9 +87,11 @@ impl Load {
                 self.senders.push(sender??);
             }
         }
+        let wall = began.elapsed();
+        peer.rest().await?;
         Ok(Written {
             samples: (scrapes * self.series()) as u64,
-            wall: began.elapsed(),
+            wall,
             cpu: peer.cpu()?.saturating_sub(cpu_before),
         })
     }

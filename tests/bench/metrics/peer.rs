@@ -74,6 +74,20 @@ impl Peer {
         Ok(Duration::from_millis(ticks * 10))
     }
 
+    /// Waits until the program has done what a load left it to do, flushes and merges, which that load has cost and
+    /// not the next one.
+    pub(crate) async fn rest(&self) -> Result<()> {
+        const LOOK: Duration = Duration::from_millis(500);
+        for _ in 0..120 {
+            let before = self.cpu()?;
+            tokio::time::sleep(LOOK).await;
+            if self.cpu()?.saturating_sub(before) < LOOK / 10 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// `VmRSS` and the most that it was, in bytes.
     pub(crate) fn resident_bytes(&self) -> Result<(u64, u64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
