@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use pharos_model::{Labels, Projection, Shape, Symbol};
+use pharos_model::{Labels, METRIC_NAME, Projection, Shape, Symbol};
 
 use super::Evaluator;
 use super::frame::{Metric, is_metadata};
@@ -14,7 +14,7 @@ use super::frame::{Metric, is_metadata};
 pub(super) struct LabelChoice {
     /// Sorted, as label sets are.
     names: Vec<String>,
-    /// The named ones alone, or all but the named ones and what describes the metric.
+    /// The named ones alone, or all but the named ones and the metric name.
     named_only: bool,
     /// Whether a name that is to be dropped is gone already.
     drop_at_once: bool,
@@ -34,7 +34,7 @@ impl LabelChoice {
 
     fn counts(&self, name: &str, hides_metadata: bool) -> bool {
         let named = self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok();
-        let counts = if self.named_only { named } else { !named && !is_metadata(name) };
+        let counts = if self.named_only { named } else { !named && name != METRIC_NAME };
         counts && !(hides_metadata && is_metadata(name))
     }
 
