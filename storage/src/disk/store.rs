@@ -9,6 +9,8 @@ use object_store::{
     PutResult, Result, UploadPart, path::Path,
 };
 
+use parking_lot::Mutex;
+
 use super::{Disk, Existing, FileStat, is_unfinished, put};
 
 /// Reads of one file that wait for the disk at one time: a disk serves several as fast as one.
@@ -19,28 +21,53 @@ const READS_AT_ONCE: usize = 8;
 #[derive(Clone, Debug)]
 pub(crate) struct DiskStore {
     disk: Arc<dyn Disk>,
+    /// Names that a put failed to make durable: they may be seen, and a crash may take them back.
+    doubts: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl DiskStore {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> DiskStore {
-        DiskStore { disk }
+        DiskStore { disk, doubts: Arc::default() }
+    }
+
+    /// Nobody gets to see a name before it is durable: whoever believes in what it tells gives up what it replaces.
+    fn settle(&self, is_asked: impl Fn(&str) -> bool) -> io::Result<()> {
+        let mut doubts = self.doubts.lock();
+        let asked: Vec<String> = doubts.iter().filter(|name| is_asked(name)).cloned().collect();
+        asked.into_iter().try_for_each(|name| {
+            self.disk.sync_names(&name)?;
+            doubts.remove(&name);
+            Ok(())
+        })
+    }
+
+    fn put_parts(&self, path: &str, parts: &[Bytes], existing: Existing) -> io::Result<()> {
+        let done = put(&*self.disk, path, parts, existing);
+        if done.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+            self.doubts.lock().insert(path.to_string());
+        }
+        done
     }
 
     /// File I/O blocks, so it runs apart from the async threads.
     async fn run<T: Send + 'static>(
         &self,
         path: &Path,
-        work: impl FnOnce(&dyn Disk, &str) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&DiskStore, &str) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (disk, name) = (self.disk.clone(), path.as_ref().to_string());
-        let done = tokio::task::spawn_blocking(move || work(&*disk, &name)).await;
+        let (store, name) = (self.clone(), path.as_ref().to_string());
+        let done = tokio::task::spawn_blocking(move || work(&store, &name)).await;
         let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
         done.map_err(|error| store_error(path, error))
     }
 
     async fn list_under(&self, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>> {
         let prefix = prefix.cloned().unwrap_or_default();
-        let files = self.run(&prefix, |disk, directory| disk.list(directory)).await?;
+        let files = self.run(&prefix, |store, directory| {
+            store.settle(|name| name.starts_with(directory))?;
+            store.disk.list(directory)
+        });
+        let files = files.await?;
         let mut files: Vec<ObjectMeta> = files
             .into_iter()
             .filter(|(path, _)| !is_unfinished(path))
@@ -98,9 +125,9 @@ impl ObjectStore for DiskStore {
         };
         let parts: Vec<Bytes> = payload.into_iter().collect();
         let stat = self
-            .run(location, move |disk, path| {
-                put(disk, path, &parts, existing)?;
-                disk.stat(path)
+            .run(location, move |store, path| {
+                store.put_parts(path, &parts, existing)?;
+                store.disk.stat(path)
             })
             .await?;
         Ok(PutResult { e_tag: meta(location.clone(), &stat).e_tag, version: None })
@@ -115,18 +142,21 @@ impl ObjectStore for DiskStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let stat = self.run(location, |disk, path| disk.stat(path)).await?;
-        let meta = meta(location.clone(), &stat);
+        let stat = self.run(location, |store, path| {
+            store.settle(|name| name == path)?;
+            store.disk.stat(path)
+        });
+        let meta = meta(location.clone(), &stat.await?);
         options.check_preconditions(&meta)?;
         let range = match &options.range {
             _ if options.head => 0..0,
-            None => 0..stat.size,
-            Some(range) => within(range, stat.size).ok_or_else(|| beyond(location, stat.size))?,
+            None => 0..meta.size,
+            Some(range) => within(range, meta.size).ok_or_else(|| beyond(location, meta.size))?,
         };
         let wanted = range.clone();
         let bytes = match range.is_empty() {
             true => Bytes::new(),
-            false => self.run(location, move |disk, path| disk.read(path, wanted)).await?,
+            false => self.run(location, move |store, path| store.disk.read(path, wanted)).await?,
         };
         let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
         Ok(GetResult { payload, meta, range, attributes: Default::default() })
@@ -136,8 +166,8 @@ impl ObjectStore for DiskStore {
         let of_one_task = ranges.len().div_ceil(READS_AT_ONCE).max(1);
         let tasks = ranges.chunks(of_one_task).map(|ranges| {
             let ranges = ranges.to_vec();
-            self.run(location, move |disk, path| {
-                let file = disk.open(path)?;
+            self.run(location, move |store, path| {
+                let file = store.disk.open(path)?;
                 ranges.into_iter().map(|range| file.read(range)).collect::<io::Result<Vec<Bytes>>>()
             })
         });
@@ -150,7 +180,7 @@ impl ObjectStore for DiskStore {
             .and_then(move |location| {
                 let store = store.clone();
                 async move {
-                    store.run(&location, |disk, path| disk.remove(path)).await?;
+                    store.run(&location, |store, path| store.disk.remove(path)).await?;
                     Ok(location)
                 }
             })
@@ -191,9 +221,9 @@ impl ObjectStore for DiskStore {
             CopyMode::Create => Existing::Keep,
         };
         let target = to.as_ref().to_string();
-        self.run(from, move |disk, path| {
-            let bytes = disk.read(path, 0..u64::MAX)?;
-            put(disk, &target, &[bytes], existing)
+        self.run(from, move |store, path| {
+            let bytes = store.disk.read(path, 0..u64::MAX)?;
+            store.put_parts(&target, &[bytes], existing)
         })
         .await
     }
@@ -237,5 +267,42 @@ impl MultipartUpload for Upload {
     async fn abort(&mut self) -> Result<()> {
         self.parts.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+    use crate::disk::{CrashDisk, Fault, Unsynced};
+
+    #[tokio::test]
+    async fn what_is_seen_after_a_failed_put_survives_a_crash() {
+        let path = Path::from("log/00.json");
+        let mut failures = 0;
+        for (from, mode) in (1..12).flat_map(|from| [(from, PutMode::Create), (from, PutMode::Overwrite)]) {
+            let disk = CrashDisk::new().copy(Fault::Full { from, steps: 5 });
+            let store = DiskStore::new(Arc::new(disk.clone()));
+            let put = store.put_opts(&path, "contents".into(), mode.clone().into()).await;
+            failures += u32::from(put.is_err());
+            // Nothing is told for as long as the disk is full; then what there is.
+            let listed = loop {
+                match store.list(None).try_collect::<Vec<_>>().await {
+                    Ok(listed) => break listed,
+                    Err(error) => assert!(put.is_err(), "from step {from}, {mode:?}: {error}"),
+                }
+            };
+            let found = store.get(&path).await;
+            assert_eq!(found.is_ok(), !listed.is_empty(), "from step {from}, {mode:?}");
+            assert!(put.is_err() || found.is_ok(), "from step {from}, {mode:?}");
+            let after = DiskStore::new(Arc::new(disk.now().after_crash(Unsynced::Lost)));
+            let is_there = after.get(&path).await.is_ok();
+            assert!(
+                is_there || found.is_err(),
+                "from step {from}, {mode:?}: seen before the crash, not after"
+            );
+        }
+        assert!(failures > 5, "{failures}");
     }
 }
