@@ -23,7 +23,7 @@ function contrast(a: string, b: string): number {
 }
 
 const words = ["text", "text-soft", "text-muted", "accent", "bad"];
-const states = ["healthy", "degraded", "failing", "idle", "code-2xx", "code-4xx", "code-5xx"];
+const states = ["healthy", "degraded", "failing", "idle", "code-2xx", "code-3xx", "code-4xx", "code-5xx", "code-none"];
 const grounds: Record<string, string[]> = { surface: [...words, ...states], page: words, "graph-node": [...words, ...states] };
 const pairs = Object.keys(themes).flatMap((theme) => Object.entries(grounds).flatMap(([ground, inks]) => inks.map((ink) => [theme, ink, ground] as const)));
 
