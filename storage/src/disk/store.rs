@@ -35,7 +35,11 @@ impl DiskStore {
         let mut doubts = self.doubts.lock();
         let asked: Vec<String> = doubts.iter().filter(|name| is_asked(name)).cloned().collect();
         asked.into_iter().try_for_each(|name| {
-            self.disk.sync_names(&name)?;
+            let is_seen = self.disk.stat(&name).is_ok();
+            if is_seen {
+                let named = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+                self.disk.sync_names(&name).map_err(named)?;
+            }
             doubts.remove(&name);
             Ok(())
         })
