@@ -170,10 +170,16 @@ async fn the_graph_of_the_demo_equals_the_truth() -> Result<()> {
 
     set_rate(40).await?;
     tokio::time::sleep(LOAD_TIME).await;
+    // Faults are thrown by chance: the load goes on until there were some.
+    eventually("injected faults in the graph", async || {
+        let (_, graph) = drawn(&pharos, start_s, unix_s()? + 1).await?;
+        injected_faults_show(&pharos, &graph).await
+    })
+    .await?;
     let resident = resident_anonymous_bytes(pharos.pid())?;
     let after = settle(&pharos).await?;
 
-    let (drawn, graph) = drawn(&pharos, start_s, unix_s()? + 1).await?;
+    let (drawn, _) = drawn(&pharos, start_s, unix_s()? + 1).await?;
     let [before_sums, after_sums, drawn_sums] = [&before, &after, &drawn].map(between_workloads);
     ensure!(after_sums.len() >= 7, "calls of Bookinfo are missing: {after_sums:?}");
     for (ends, total) in &after_sums {
@@ -193,7 +199,6 @@ async fn the_graph_of_the_demo_equals_the_truth() -> Result<()> {
     }
 
     split_is_80_10_10(&after_sums)?;
-    injected_faults_show(&pharos, &graph).await?;
     every_hop_is_in_one_trace(&pharos).await?;
     ensure!(resident < 300 << 20, "the backend holds {} MB", resident >> 20);
     for proxy in proxies_of(pharos.pid())? {
