@@ -13,7 +13,10 @@ use axum::{
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use crate::parallel::{Pieces, map_ahead};
+use crate::{
+    accept::weighted,
+    parallel::{Pieces, map_ahead},
+};
 
 /// A shorter answer fits in a packet as it is.
 const LEAST_BYTES: u64 = 1_000;
@@ -57,15 +60,9 @@ pub(crate) async fn compress(request: Request, next: Next) -> Response {
 /// RFC 9110, 12.5.3. What is not said is not accepted: not every program that says nothing can read it.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut of_any = false;
-    for coding in headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-    {
-        let mut parts = coding.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    for (coding, weight) in values.flat_map(weighted) {
+        let name = coding.split(';').next().unwrap_or_default().trim();
         if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
             return weight > 0.0;
         }

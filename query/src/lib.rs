@@ -3,6 +3,7 @@
 //! Everything that knows DataFusion or the query APIs' HTTP lives here. This crate binds no socket, receives no
 //! telemetry and writes nothing but what recording and alerting rules give.
 
+mod accept;
 pub mod api;
 mod engine;
 mod graph;

@@ -160,17 +160,7 @@ const LEAST_STACK_BYTES: usize = 128 << 10;
 
 /// Evaluates a query. Blocks for as long as it takes, within the limits.
 pub fn evaluate(query: &Query<'_>, source: &dyn SeriesSource, limits: &Limits<'_>) -> Result<Evaluation> {
-    let evaluator = Evaluator {
-        query,
-        source,
-        limits,
-        notebook: RefCell::default(),
-        checks: StdCell::new(0),
-        held: Arc::default(),
-        find_resets: StdCell::new(false),
-        has_pinned: invariant::has_pinned(query.expr),
-        stats: StdCell::default(),
-    };
+    let evaluator = Evaluator::new(query, source, limits, Arc::default());
     let value = on_deep_stack(query.expr, || evaluator.run())?;
     let annotations = evaluator.notebook.into_inner().finish();
     Ok(Evaluation { value, annotations, stats: evaluator.stats.get() })
@@ -202,6 +192,27 @@ pub(crate) struct Evaluator<'e> {
 
 /// Takes a series; may take the row's contents with it.
 type Sink<'s> = dyn FnMut(&Metric, &mut Row) -> Result<()> + 's;
+
+impl<'e> Evaluator<'e> {
+    fn new(
+        query: &'e Query<'e>,
+        source: &'e dyn SeriesSource,
+        limits: &'e Limits<'e>,
+        held: Arc<AtomicUsize>,
+    ) -> Evaluator<'e> {
+        Evaluator {
+            query,
+            source,
+            limits,
+            notebook: RefCell::default(),
+            checks: StdCell::new(0),
+            held,
+            find_resets: StdCell::new(false),
+            has_pinned: invariant::has_pinned(query.expr),
+            stats: StdCell::default(),
+        }
+    }
+}
 
 impl Evaluator<'_> {
     /// The frame of the whole query.

@@ -1,6 +1,5 @@
 //! Aggregations over the parts of a source, each folded by a thread of its own.
 
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::aggregate::{Fold, Folded, MERGED};
@@ -62,20 +61,11 @@ impl Evaluator<'_> {
         frame: Frame,
         parts: Vec<SourcePart<'_>>,
     ) -> Result<Folded> {
-        let (query, limits, has_pinned) = (self.query, self.limits, self.has_pinned);
-        let (held, find_resets) = (&self.held, self.find_resets.get());
+        let (query, limits, held, find_resets) =
+            (self.query, self.limits, &self.held, self.find_resets.get());
         let fold = |part: SourcePart<'_>| {
-            let evaluator = Evaluator {
-                query,
-                source: &*part,
-                limits,
-                notebook: RefCell::default(),
-                checks: Cell::new(0),
-                held: Arc::clone(held),
-                find_resets: Cell::new(find_resets),
-                has_pinned,
-                stats: Cell::default(),
-            };
+            let evaluator = Evaluator::new(query, &*part, limits, Arc::clone(held));
+            evaluator.find_resets.set(find_resets);
             let folded = on_deep_stack(&aggregate.operand, || evaluator.folded(aggregate, frame));
             (folded, evaluator.notebook.into_inner(), evaluator.stats.get())
         };

@@ -17,7 +17,7 @@ use pharos_proto::prometheus::exposition::{
 use prost::Message;
 
 use super::{labels::selectors, respond::ApiError};
-use crate::{Engine, params::Params};
+use crate::{Engine, accept::weighted, params::Params};
 
 /// The current value of a series.
 struct Current {
@@ -90,12 +90,8 @@ const PROTOBUF: &str =
 fn wants_protobuf(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let weight = |wanted: fn(&str) -> bool| {
-        let ranges = accept.split(',').map(str::trim).filter(|range| wanted(range));
-        let weights = ranges.map(|range| {
-            let q = range.split(';').find_map(|part| part.trim().strip_prefix("q="));
-            q.map_or(1.0, |q| q.parse().unwrap_or(0.0))
-        });
-        weights.fold(0.0, f64::max)
+        let ranges = weighted(accept).filter(|(range, _)| wanted(range));
+        ranges.map(|(_, weight)| weight).fold(0.0, f64::max)
     };
     let protobuf = weight(|range| {
         range.starts_with("application/vnd.google.protobuf")

@@ -67,7 +67,10 @@ impl StorageSource {
     /// Reads the series at these places.
     fn read(&self, selected: &Selected, places: Range<usize>) -> Result<Columns, SourceError> {
         let (first_ms, last_ms) = (selected.first_ms, selected.last_ms);
-        let ids: Vec<SeriesId> = selected.reader.series(places.clone()).map(|(id, _)| id).collect();
+        let mut ids: Vec<SeriesId> = Vec::new();
+        if selected.may_have_histograms {
+            ids.extend(selected.reader.series(places.clone()).map(|(id, _)| id));
+        }
         let mut floats = selected.spare.lock().pop().unwrap_or_default();
         let histograms = self
             .runtime
@@ -85,6 +88,8 @@ struct Selected {
     reader: SampleReader,
     first_ms: i64,
     last_ms: i64,
+    /// Whether some of the series may have native histograms besides.
+    may_have_histograms: bool,
     /// Blocks that have been lent; their memory is used again.
     spare: Mutex<Vec<SampleBlock>>,
 }
@@ -105,7 +110,8 @@ impl StorageSource {
             .storage
             .select_samples(request.matchers, first_ms, last_ms, self.max_series)
             .map_err(|error| self.failed(error))?;
-        Ok(Selected { reader, first_ms, last_ms, spare: Mutex::default() })
+        let may_have_histograms = reader.may_have_histograms();
+        Ok(Selected { reader, first_ms, last_ms, may_have_histograms, spare: Mutex::default() })
     }
 
     /// Visits the series at these places, which are read by so many threads.
@@ -161,7 +167,7 @@ impl SeriesSource for StorageSource {
         let selected = Arc::new(self.open(request)?);
         let (series, samples_each) = (selected.reader.len(), selected.samples_each());
         let worth = (series / SERIES_A_PART).max(series.saturating_mul(samples_each) / SAMPLES_A_PART);
-        let parts = match selected.reader.may_have_histograms() {
+        let parts = match selected.may_have_histograms {
             true => 1,
             false => worth.clamp(1, threads()),
         };
