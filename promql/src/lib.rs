@@ -23,7 +23,7 @@ pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Cardinality, DurationExpr, Expr, ExprKind, Extension,
     Matching, Position, Selector, Subquery, TimeShift, ValueType,
 };
-pub use eval::{EvalError, Evaluation, Limits, Query, Stats, evaluate};
+pub use eval::{EvalError, Evaluation, Limits, Query, Stats, StepSamples, evaluate};
 pub use format::format_query;
 pub use functions::{Function, Variadic, find_function, functions};
 pub use histogram::{Bucket, Buckets, CUSTOM_SCHEMA, Histogram, ResetHint};

@@ -52,13 +52,18 @@ impl Evaluator<'_> {
         let once = Frame { end_ms: frame.start_ms, ..frame };
         let steps = frame.steps();
         let mut repeated = Row::default();
-        self.stream(expr, once, &mut |metric, row| {
-            repeated.reset(steps);
-            let cell = row.get(0);
-            for step in 0..steps {
-                repeated.set(step, cell.clone());
-            }
-            sink(metric, &mut repeated)
-        })
+        let evaluate = || {
+            self.stream(expr, once, &mut |metric, row| {
+                repeated.reset(steps);
+                let cell = row.get(0);
+                for step in 0..steps {
+                    repeated.set(step, cell.clone());
+                }
+                sink(metric, &mut repeated)
+            })
+        };
+        let ((), tally) = self.tallied(once, evaluate)?;
+        tally.and_then(|once| self.tally(|tally| tally.add_repeated(&once)));
+        Ok(())
     }
 }

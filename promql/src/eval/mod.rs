@@ -30,6 +30,7 @@ mod rate;
 mod rate_kernel;
 mod selector;
 mod set;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,8 @@ use crate::parser::Features;
 use crate::source::{SelectRequest, SeriesSource, SourceError};
 use crate::value::Value;
 use frame::{Cell, Frame, Metric, Row, Series};
+pub use tally::StepSamples;
+use tally::Tally;
 
 /// An expression and the times to evaluate it at.
 #[derive(Debug, Clone)]
@@ -58,6 +61,8 @@ pub struct Query<'q> {
     /// The step of subqueries that name none: the global evaluation interval.
     pub subquery_step_ms: i64,
     pub features: Features,
+    /// Whether to count the samples that each step takes.
+    pub counts_samples: bool,
 }
 
 /// Prometheus' defaults: 5 minutes back, a subquery step of a minute.
@@ -78,6 +83,7 @@ impl<'q> Query<'q> {
             lookback_ms: DEFAULT_LOOKBACK_MS,
             subquery_step_ms: DEFAULT_SUBQUERY_STEP_MS,
             features: Features::default(),
+            counts_samples: false,
         }
     }
 
@@ -103,23 +109,12 @@ impl Default for Limits<'_> {
 }
 
 /// What a query took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Samples looked at in the source.
-    pub samples_read: u64,
-    pub series_read: u64,
+    /// Of each step; empty unless the query counts samples.
+    pub steps: Vec<StepSamples>,
     /// The most samples held at once.
     pub peak_samples: usize,
-}
-
-impl Stats {
-    fn and(self, other: Stats) -> Stats {
-        Stats {
-            samples_read: self.samples_read + other.samples_read,
-            series_read: self.series_read + other.series_read,
-            peak_samples: self.peak_samples.max(other.peak_samples),
-        }
-    }
 }
 
 /// A result with what goes along with it.
@@ -163,7 +158,11 @@ pub fn evaluate(query: &Query<'_>, source: &dyn SeriesSource, limits: &Limits<'_
     let evaluator = Evaluator::new(query, source, limits, Arc::default());
     let value = on_deep_stack(query.expr, || evaluator.run())?;
     let annotations = evaluator.notebook.into_inner().finish();
-    Ok(Evaluation { value, annotations, stats: evaluator.stats.get() })
+    let stats = Stats {
+        steps: evaluator.tally.into_inner().map(Tally::into_steps).unwrap_or_default(),
+        peak_samples: evaluator.peak_samples.get(),
+    };
+    Ok(Evaluation { value, annotations, stats })
 }
 
 /// Evaluates `expr` where there is room: down the expression, and up again through the chain of those who take series.
@@ -187,7 +186,9 @@ pub(crate) struct Evaluator<'e> {
     find_resets: StdCell<bool>,
     /// Whether anything in the query has an `@`.
     has_pinned: bool,
-    stats: StdCell<Stats>,
+    peak_samples: StdCell<usize>,
+    /// Of the steps that are evaluated, if samples are counted.
+    tally: RefCell<Option<Tally>>,
 }
 
 /// Takes a series; may take the row's contents with it.
@@ -209,7 +210,8 @@ impl<'e> Evaluator<'e> {
             held,
             find_resets: StdCell::new(false),
             has_pinned: invariant::has_pinned(query.expr),
-            stats: StdCell::default(),
+            peak_samples: StdCell::default(),
+            tally: RefCell::default(),
         }
     }
 }
@@ -249,9 +251,7 @@ impl Evaluator<'_> {
         if held > self.limits.max_samples {
             return Err(EvalError::TooManySamples { limit: self.limits.max_samples });
         }
-        let mut stats = self.stats.get();
-        stats.peak_samples = stats.peak_samples.max(held);
-        self.stats.set(stats);
+        self.peak_samples.set(self.peak_samples.get().max(held));
         Ok(())
     }
 
@@ -271,13 +271,6 @@ impl Evaluator<'_> {
             return Err(EvalError::TooManySamples { limit: self.limits.max_samples });
         }
         Ok(())
-    }
-
-    fn count_read(&self, samples: usize) {
-        let mut stats = self.stats.get();
-        stats.samples_read += samples as u64;
-        stats.series_read += 1;
-        self.stats.set(stats);
     }
 
     /// All series of an instant-vector expression.
@@ -366,6 +359,8 @@ impl Evaluator<'_> {
     fn run(&self) -> Result<Value> {
         self.check_alive()?;
         let expr = self.query.expr;
+        self.check_frame(self.frame())?;
+        self.tally.replace(self.query.counts_samples.then(|| Tally::new(self.frame())));
         match (expr.value_type(), self.query.is_instant()) {
             (ValueType::Scalar, _) => self.finish_scalar(self.scalar(expr, self.frame())?),
             (ValueType::String, true) => {
@@ -392,7 +387,6 @@ impl Evaluator<'_> {
         self.source.select(request, &mut |labels, samples| {
             let samples = samples.between(request.after_ms, request.until_ms);
             let metric = Metric { labels: labels.clone(), drop_name: false };
-            self.count_read(samples.times_ms.len() + samples.histograms.len());
             outcome = self.check_alive().and_then(|()| {
                 if !self.find_resets.get() || samples.histograms.is_empty() {
                     return visit(&metric, samples);

@@ -6,6 +6,7 @@ use super::aggregate::{Fold, Folded, MERGED};
 use super::frame::Frame;
 use super::labels::has_one_name;
 use super::math::float_function;
+use super::tally::Tally;
 use super::{Evaluator, Result, on_deep_stack};
 use crate::ast::{Aggregate, Expr, ExprKind};
 use crate::source::{SelectRequest, SourcePart};
@@ -63,11 +64,18 @@ impl Evaluator<'_> {
     ) -> Result<Folded> {
         let (query, limits, held, find_resets) =
             (self.query, self.limits, &self.held, self.find_resets.get());
+        let is_counted = self.tally.borrow().is_some();
         let fold = |part: SourcePart<'_>| {
             let evaluator = Evaluator::new(query, &*part, limits, Arc::clone(held));
             evaluator.find_resets.set(find_resets);
+            evaluator.tally.replace(is_counted.then(|| Tally::new(frame)));
             let folded = on_deep_stack(&aggregate.operand, || evaluator.folded(aggregate, frame));
-            (folded, evaluator.notebook.into_inner(), evaluator.stats.get())
+            (
+                folded,
+                evaluator.notebook.into_inner(),
+                evaluator.peak_samples.get(),
+                evaluator.tally.into_inner(),
+            )
         };
         let mut parts = parts.into_iter();
         let outcomes = std::thread::scope(|scope| {
@@ -80,9 +88,10 @@ impl Evaluator<'_> {
             outcomes
         });
         let mut all = Folded { groups: self.groups(aggregate), folds: Vec::new() };
-        for (folded, notebook, stats) in outcomes {
+        for (folded, notebook, peak_samples, tally) in outcomes {
             self.notebook.borrow_mut().append(notebook);
-            self.stats.set(self.stats.get().and(stats));
+            self.peak_samples.set(self.peak_samples.get().max(peak_samples));
+            tally.and_then(|part| self.tally(|tally| tally.add_part(&part)));
             self.join(&mut all, folded?, frame);
         }
         Ok(all)
@@ -181,7 +190,7 @@ mod tests {
 
     fn run(query: &str, parts: usize, max_samples: usize) -> Result<Evaluation, EvalError> {
         let expr = parse_with(query, &Features::ALL).unwrap_or_else(|error| panic!("{query}: {error}"));
-        let query = Query::range(&expr, 120_000, 780_000, 60_000);
+        let query = Query { counts_samples: true, ..Query::range(&expr, 120_000, 780_000, 60_000) };
         evaluate(&query, &InParts(source(), parts), &Limits { max_samples, ..Limits::default() })
     }
 
@@ -208,7 +217,7 @@ mod tests {
                 let split = run(query, parts, usize::MAX).unwrap_or_else(|error| panic!("{query}: {error}"));
                 assert_eq!(split.value, whole.value, "{query} in {parts}");
                 assert_eq!(split.annotations, whole.annotations, "{query} in {parts}");
-                assert_eq!(split.stats.samples_read, whole.stats.samples_read, "{query} in {parts}");
+                assert_eq!(split.stats.steps, whole.stats.steps, "{query} in {parts}");
             }
         }
     }

@@ -39,7 +39,7 @@ impl Windows {
     }
 
     /// The same, widened by what an extension may look at.
-    fn reach_ms(&self, step: usize) -> (i64, i64) {
+    pub(super) fn reach_ms(&self, step: usize) -> (i64, i64) {
         let (start_ms, end_ms) = self.edges_ms(step);
         match self.extension {
             None => (start_ms, end_ms),
@@ -189,16 +189,17 @@ impl Evaluator<'_> {
                     // Without an early end the compiler looks at several at once.
                     let stale = samples.values.iter().fold(false, |found, value| found | is_stale(*value))
                         || samples.histograms.iter().any(|sample| sample.value.is_stale());
-                    if !stale {
-                        return visit(metric, &samples, &windows);
+                    let own = if stale { OwnedSamples::without_stale(&samples) } else { None };
+                    match &own {
+                        Some(own) => samples = own.borrowed(),
+                        None if stale => return Ok(()),
+                        None => {}
                     }
-                    match OwnedSamples::without_stale(&samples) {
-                        Some(samples) => visit(metric, &samples.borrowed(), &windows),
-                        None => Ok(()),
-                    }
+                    self.tally(|tally| tally.add_windows(&samples, &windows, true, self.weigh()));
+                    visit(metric, &samples, &windows)
                 })
             }
-            ExprKind::Subquery(subquery) => self.subquery(subquery, frame, visit),
+            ExprKind::Subquery(subquery) => self.subquery(subquery, frame, function.is_none(), visit),
             _ => {
                 Err(EvalError::execution(format!("expected range vector, got {}", expr.value_type().name())))
             }
@@ -235,6 +236,7 @@ impl Evaluator<'_> {
         &self,
         subquery: &Subquery,
         frame: Frame,
+        is_alone: bool,
         visit: &mut dyn FnMut(&Metric, &Samples<'_>, &Windows) -> Result<()>,
     ) -> Result<()> {
         let windows = Windows {
@@ -256,11 +258,17 @@ impl Evaluator<'_> {
         if inner.steps() == 0 {
             return Ok(());
         }
-        let all = self.vector(&subquery.operand, inner)?;
+        self.check_frame(inner)?;
+        let (all, tally) = self.tallied(inner, || self.vector(&subquery.operand, inner))?;
+        self.tally_subquery(tally, &windows, is_alone);
         for series in &all {
             self.check_alive()?;
             let samples = OwnedSamples::of_series(series, inner);
-            visit(&series.metric, &samples.borrowed(), &windows)?;
+            let samples = samples.borrowed();
+            if !is_alone {
+                self.tally(|tally| tally.add_windows(&samples, &windows, false, self.weigh()));
+            }
+            visit(&series.metric, &samples, &windows)?;
         }
         self.release(&all);
         Ok(())

@@ -63,7 +63,13 @@ impl Evaluator<'_> {
                     row.set(step, newest_cell(&samples, shift.time_ms(frame, step), lookback_ms, take));
                 }
             }
-            if row.is_empty() { Ok(()) } else { sink(metric, &mut row) }
+            if row.is_empty() {
+                return Ok(());
+            }
+            // Info metrics are looked up anew at each step.
+            let is_pinned = shift.at_ms.is_some() && take != Take::FloatTimeMs;
+            self.tally(|tally| tally.add_row(&row, is_pinned, self.weigh()));
+            sink(metric, &mut row)
         })
     }
 

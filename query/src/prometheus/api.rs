@@ -10,8 +10,8 @@ use axum::{
 };
 
 use super::{
-    exemplars::exemplars, features, form::Form, labels, notifications, parse_query, query, remote_read,
-    respond::ApiError, rules, scrape_pools, self_metrics, status, targets,
+    exemplars::exemplars, features, form::Form, labels, notifications, openapi, parse_query, query,
+    remote_read, respond::ApiError, rules, scrape_pools, self_metrics, status, targets,
 };
 use crate::{Engine, params::Params};
 
@@ -21,52 +21,64 @@ const MAX_FORM_BYTES: usize = 10 << 20;
 type ApiResult = Result<Response, ApiError>;
 
 pub(crate) fn router() -> Router<Engine> {
-    Router::new()
-        .route("/api/v1/query", get(instant).post(instant))
-        .route("/api/v1/query_range", get(range).post(range))
-        .route("/api/v1/query_exemplars", get(query_exemplars).post(query_exemplars))
-        .route("/api/v1/series", get(series).post(series))
-        .route("/api/v1/labels", get(label_names).post(label_names))
-        .route("/api/v1/label/{name}/values", get(label_values))
-        .route("/api/v1/metadata", of_index(labels::metadata))
-        .route("/api/v1/format_query", get(format_query).post(format_query))
-        .route("/api/v1/parse_query", get(parse_query).post(parse_query))
-        .route("/api/v1/targets", of_index(targets::targets))
-        .route("/api/v1/targets/metadata", of_index(targets::metadata))
-        .route("/api/v1/targets/relabel_steps", of_index(scrape_pools::relabel_steps))
-        .route("/api/v1/scrape_pools", of_index(scrape_pools::list))
-        .route("/api/v1/scrape_pools/config", of_index(scrape_pools::config))
-        .route("/api/v1/rules", of_index(rules::rules))
-        .route("/api/v1/alerts", of_index(rules::alerts))
-        .route("/api/v1/alertmanagers", of_index(rules::alertmanagers))
-        .route("/api/v1/features", of_index(features::features))
-        .route("/api/v1/notifications", of_index(notifications::current))
-        .route("/api/v1/notifications/live", get(notifications::live))
-        .merge(switched_off_router())
-        .route("/api/v1/read", post(read))
-        .route("/api/v1/status/buildinfo", of_index(status::build_info))
-        .route("/api/v1/status/config", of_index(status::config))
-        .route("/api/v1/status/flags", of_index(status::flags))
-        .route("/api/v1/status/runtimeinfo", of_index(status::runtime_info))
-        .route("/api/v1/status/self_metrics", of_index(self_metrics::self_metrics))
-        .route("/api/v1/status/tsdb", of_index(status::tsdb))
-        .route("/api/v1/status/tsdb/blocks", of_index(status::blocks))
-        .route("/api/v1/status/walreplay", of_index(status::wal_replay))
-        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+    let below =
+        |router: Router<Engine>, (path, answers): Route| router.route(&format!("/api/v1{path}"), answers);
+    let routes = routes().into_iter().chain(switched_off_routes());
+    routes.fold(Router::new(), below).layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+}
+
+type Route = (&'static str, MethodRouter<Engine>);
+
+/// What lies below `/api/v1`. `openapi/` describes all of it.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        ("/query", get(instant).post(instant)),
+        ("/query_range", get(range).post(range)),
+        ("/query_exemplars", get(query_exemplars).post(query_exemplars)),
+        ("/series", get(series).post(series)),
+        ("/labels", get(label_names).post(label_names)),
+        ("/label/{name}/values", get(label_values)),
+        ("/metadata", of_index(labels::metadata)),
+        ("/format_query", get(format_query).post(format_query)),
+        ("/parse_query", get(parse_query).post(parse_query)),
+        ("/targets", of_index(targets::targets)),
+        ("/targets/metadata", of_index(targets::metadata)),
+        ("/targets/relabel_steps", of_index(scrape_pools::relabel_steps)),
+        ("/scrape_pools", of_index(scrape_pools::list)),
+        ("/scrape_pools/config", of_index(scrape_pools::config)),
+        ("/rules", of_index(rules::rules)),
+        ("/alerts", of_index(rules::alerts)),
+        ("/alertmanagers", of_index(rules::alertmanagers)),
+        ("/features", of_index(features::features)),
+        ("/notifications", of_index(notifications::current)),
+        ("/notifications/live", get(notifications::live)),
+        ("/openapi.yaml", get(openapi::document)),
+        ("/read", post(read)),
+        ("/status/buildinfo", of_index(status::build_info)),
+        ("/status/config", of_index(status::config)),
+        ("/status/flags", of_index(status::flags)),
+        ("/status/runtimeinfo", of_index(status::runtime_info)),
+        ("/status/self_metrics", of_index(self_metrics::self_metrics)),
+        ("/status/tsdb", of_index(status::tsdb)),
+        ("/status/tsdb/blocks", of_index(status::blocks)),
+        ("/status/walreplay", of_index(status::wal_replay)),
+    ]
 }
 
 /// As in a Prometheus that was started without `--web.enable-admin-api` and without its feature `search-api`.
-fn switched_off_router() -> Router<Engine> {
+pub(crate) fn switched_off_routes() -> [Route; 6] {
     let no_admin = async || ApiError::unavailable("admin APIs disabled");
     let no_search = async || ApiError::unavailable("search API disabled");
-    let mut router = Router::new();
-    for call in ["delete_series", "clean_tombstones", "snapshot"] {
-        router = router.route(&format!("/api/v1/admin/tsdb/{call}"), post(no_admin).put(no_admin));
-    }
-    for names in ["metric_names", "label_names", "label_values"] {
-        router = router.route(&format!("/api/v1/search/{names}"), get(no_search).post(no_search));
-    }
-    router
+    let admin = || post(no_admin).put(no_admin);
+    let search = || get(no_search).post(no_search);
+    [
+        ("/admin/tsdb/delete_series", admin()),
+        ("/admin/tsdb/clean_tombstones", admin()),
+        ("/admin/tsdb/snapshot", admin()),
+        ("/search/metric_names", search()),
+        ("/search/label_names", search()),
+        ("/search/label_values", search()),
+    ]
 }
 
 /// What lies outside of `/api/v1`, on Prometheus' own port alone.

@@ -71,6 +71,7 @@ pub(crate) fn features(engine: &Engine, _: &Params) -> Result<Response, ApiError
                 ("offset", true),
                 ("on", true),
                 ("per_query_lookback_delta", true),
+                ("per_step_stats", true),
                 ("smoothed", on.extended_selectors),
                 ("subqueries", true),
                 ("without", true),

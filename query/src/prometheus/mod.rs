@@ -7,6 +7,7 @@ mod federate;
 mod form;
 mod labels;
 mod notifications;
+mod openapi;
 mod parse_query;
 mod query;
 mod remote_read;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use axum::response::Response;
 use pharos_model::UnixNanos;
 use pharos_promql::{
-    EvalError, Evaluation, Expr, Features, Limits, Query, Stats, Value, ValueType, evaluate, parse_with,
+    EvalError, Evaluation, Expr, Features, Limits, Query, Stats, StepSamples, Value, ValueType, evaluate,
+    parse_with,
 };
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -14,7 +15,7 @@ use super::{
     respond::{ApiError, Notes},
     result::query_result,
     source::StorageSource,
-    times::{duration_ms, optional_time_ms, time_ms},
+    times::{duration_ms, optional_time_ms, time_ms, write_time},
 };
 use crate::{Engine, engine::CancelOnDrop, params::Params};
 
@@ -89,6 +90,7 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
         .map_err(ApiError::internal)?;
     let prepared = began.elapsed();
     let cancel = CancelOnDrop::default();
+    let stats = params.text("stats").map(str::to_owned);
     let job = Job {
         source: StorageSource::new(
             engine.storage().clone(),
@@ -101,9 +103,9 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
         lookback_ms,
         features,
         max_samples: config.promql_max_samples,
+        counts_samples: stats.is_some(),
         deadline,
     };
-    let stats = params.text("stats").map(str::to_owned);
     let flag = cancel.flag();
     let work = move || {
         let Evaluation { value, annotations, stats: taken } = {
@@ -121,7 +123,7 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
                 "value {other:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
             ));
         }
-        let stats = stats.map(|_| stats_json(began.elapsed(), prepared, taken));
+        let stats = stats.map(|asked| stats_json(&asked, times, began.elapsed(), prepared, &taken));
         Ok(query_result(value, &notes, stats))
     };
     tokio::task::spawn_blocking(work)
@@ -129,24 +131,36 @@ async fn run(engine: &Engine, params: &Params, times: Times) -> Result<Response,
         .map_err(|_| ApiError::internal("the query's evaluation broke off"))?
 }
 
-fn stats_json(whole: Duration, waited: Duration, taken: Stats) -> String {
+type Count = fn(&StepSamples) -> u64;
+
+/// `all` gives the counts of each step besides.
+fn stats_json(asked: &str, times: Times, whole: Duration, waited: Duration, taken: &Stats) -> String {
     let (whole, waited) = (whole.as_secs_f64(), waited.as_secs_f64());
-    json!({
-        "timings": {
-            "evalTotalTime": whole - waited,
-            "resultSortTime": 0,
-            "queryPreparationTime": 0,
-            "innerEvalTime": whole - waited,
-            "execQueueTime": waited,
-            "execTotalTime": whole,
-        },
-        "samples": {
-            "totalQueryableSamples": taken.samples_read,
-            "samplesRead": taken.samples_read,
-            "peakSamples": taken.peak_samples,
-        },
-    })
-    .to_string()
+    let timings = json!({
+        "evalTotalTime": whole - waited,
+        "resultSortTime": 0,
+        "queryPreparationTime": 0,
+        "innerEvalTime": whole - waited,
+        "execQueueTime": waited,
+        "execTotalTime": whole,
+    });
+    let mut samples = String::new();
+    let loaded = |step: &StepSamples| step.loaded;
+    let read = |step: &StepSamples| step.read;
+    for (name, count) in [("totalQueryableSamples", loaded as Count), ("samplesRead", read)] {
+        if asked == "all" && !taken.steps.is_empty() {
+            samples.push_str(&format!("\"{name}PerStep\":["));
+            for (number, step) in (0..).zip(&taken.steps) {
+                samples.push_str(if number == 0 { "[" } else { ",[" });
+                write_time(&mut samples, times.start_ms + number * times.step_ms);
+                samples.push_str(&format!(",{}]", count(step)));
+            }
+            samples.push_str("],");
+        }
+        let sum: u64 = taken.steps.iter().map(count).sum();
+        samples.push_str(&format!("\"{name}\":{sum},"));
+    }
+    format!("{{\"timings\":{timings},\"samples\":{{{samples}\"peakSamples\":{}}}}}", taken.peak_samples)
 }
 
 struct Job {
@@ -156,6 +170,7 @@ struct Job {
     lookback_ms: i64,
     features: Features,
     max_samples: usize,
+    counts_samples: bool,
     deadline: Instant,
 }
 
@@ -165,6 +180,7 @@ impl Job {
         let query = Query {
             lookback_ms: self.lookback_ms,
             features: self.features,
+            counts_samples: self.counts_samples,
             ..Query::range(&self.expr, start_ms, end_ms, step_ms)
         };
         let limits =

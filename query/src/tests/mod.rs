@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod graph;
+mod openapi;
 mod prometheus;
 mod prometheus_server;
 mod rules;
