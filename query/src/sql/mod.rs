@@ -6,6 +6,7 @@ mod json;
 mod metric;
 mod promql;
 mod series_rows;
+mod stoppable;
 mod table;
 
 use std::{
@@ -23,19 +24,19 @@ use datafusion::{
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::GreedyMemoryPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+        session_state::SessionStateBuilder,
     },
+    physical_plan::{EmptyRecordBatchStream, stream::RecordBatchReceiverStream},
 };
 use futures::StreamExt;
 use pharos_promql::SourceError;
 use pharos_storage::{Storage, StorageError, Table};
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{EngineConfig, engine::CancelOnDrop};
 use metric::MetricFunction;
 use promql::{PromqlFunction, PromqlLimits};
+use stoppable::{StopJoins, Threads};
 use table::StorageTable;
 
 /// Longer queries are refused.
@@ -91,8 +92,7 @@ pub(crate) struct Rows {
     /// Of the time that the query itself may still take; that of a slow reader is not counted.
     left: Duration,
     timeout: Duration,
-    _permit: OwnedSemaphorePermit,
-    _cancel: CancelOnDrop,
+    cancel: CancelOnDrop,
 }
 
 impl Rows {
@@ -128,8 +128,12 @@ impl Rows {
             return Ok(None);
         }
         let began = Instant::now();
-        let batch = tokio::time::timeout(self.left, self.rows.next()).await;
-        let batch = batch.map_err(|_| SqlError::Timeout(self.timeout))?;
+        let Ok(batch) = tokio::time::timeout(self.left, self.rows.next()).await else {
+            // Whoever reads the answer may take a while to hear of it.
+            self.rows = Box::pin(EmptyRecordBatchStream::new(self.schema.clone()));
+            self.cancel = CancelOnDrop::default();
+            return Err(SqlError::Timeout(self.timeout));
+        };
         self.left = self.left.saturating_sub(began.elapsed());
         Ok(batch.transpose()?)
     }
@@ -140,6 +144,7 @@ pub(crate) struct SqlEngine {
     storage: Storage,
     runtime: Arc<RuntimeEnv>,
     permits: Arc<Semaphore>,
+    threads: Threads,
     timeout: Duration,
     max_rows: usize,
     promql: PromqlLimits,
@@ -157,6 +162,7 @@ impl SqlEngine {
             storage,
             runtime,
             permits: Arc::new(Semaphore::new(config.sql_concurrency.max(1))),
+            threads: Threads::default(),
             timeout: config.sql_timeout,
             max_rows: config.sql_max_rows,
             promql: PromqlLimits {
@@ -185,15 +191,31 @@ impl SqlEngine {
         let permit = permit.map_err(|error| SqlError::Internal(error.to_string()))?;
         let cancel = CancelOnDrop::default();
         let context = self.session(&cancel)?;
-        let (query, runtime) = (query.to_string(), Handle::current());
+        let threads = self.threads.handle().map_err(|error| SqlError::Internal(error.to_string()))?;
+        let (query, runtime) = (query.to_string(), threads.clone());
         // A call of `promql` is evaluated while the plan is made, which takes its time.
-        let planned = tokio::task::spawn_blocking(move || {
+        let planned = threads.spawn_blocking(move || {
             let read_only =
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-            runtime.block_on(context.sql_with_options(&query, read_only))
+            runtime
+                .block_on(async { context.sql_with_options(&query, read_only).await?.execute_stream().await })
         });
-        let frame = planned.await.map_err(|_| SqlError::Internal("the planning broke off".into()))??;
-        let rows = frame.execute_stream().await?;
+        let made = planned.await.map_err(|_| SqlError::Internal("the planning broke off".into()))??;
+        let mut rows = RecordBatchReceiverStream::builder(made.schema(), 1);
+        let send = rows.tx();
+        let make = async move {
+            // Its place is taken for as long as it computes.
+            let (_permit, mut made) = (permit, made);
+            while let Some(batch) = made.next().await {
+                let is_last = batch.is_err();
+                if send.send(batch).await.is_err() || is_last {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        rows.spawn_on(make, &threads);
+        let rows = rows.build();
         let mut rows = Rows {
             schema: rows.schema(),
             rows,
@@ -204,8 +226,7 @@ impl SqlEngine {
             is_truncated: false,
             left: self.timeout.saturating_sub(began.elapsed()),
             timeout: self.timeout,
-            _permit: permit,
-            _cancel: cancel,
+            cancel,
         };
         rows.first = rows.read().await?;
         match &rows.first {
@@ -220,6 +241,9 @@ impl SqlEngine {
     fn session(&self, cancel: &CancelOnDrop) -> Result<SessionContext, SqlError> {
         let config = SessionConfig::new().with_information_schema(true).with_target_partitions(4);
         let context = SessionContext::new_with_config_rt(config, self.runtime.clone());
+        let state = SessionStateBuilder::new_from_existing(context.state())
+            .with_physical_optimizer_rule(Arc::new(StopJoins { cancelled: cancel.flag() }));
+        let context = SessionContext::new_with_state(state.build());
         for table in Table::ALL {
             context.register_table(table.name(), Arc::new(StorageTable::new(self.storage.clone(), table)))?;
         }

@@ -238,6 +238,39 @@ async fn a_client_that_goes_away_ends_its_answer() {
     assert_eq!(answer["rows"], json!([[2]]));
 }
 
+/// Queries of many hours that DataFusion's operators do not leave by themselves.
+const ENDLESS: [&str; 5] = [
+    "SELECT max(value) FROM generate_series(1, 1000000000000)",
+    "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+    "SELECT count(*) FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b \
+     ON a.value * b.value < 0",
+    "SELECT count(*) FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b \
+     ON a.value % 2 = b.value % 2 AND a.value + b.value < 0",
+    "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n FROM r) SELECT count(*) FROM r",
+];
+
+/// The only place is free for the next query, and so are the threads that it runs on.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_query_computes_it_ends_in_time() {
+    let sql_timeout = std::time::Duration::from_millis(500);
+    let config = EngineConfig { sql_concurrency: 1, sql_timeout, ..EngineConfig::default() };
+    let bench = Bench::with_config(config).await;
+    let next_is_answered = async || {
+        // It waits for its place within the same time.
+        let answered = async { while ask(&bench, "SELECT 1").await.0 != StatusCode::OK {} };
+        let patience = std::time::Duration::from_secs(60);
+        tokio::time::timeout(patience, answered).await.is_ok()
+    };
+    for query in ENDLESS {
+        let (status, problem) = ask(&bench, query).await;
+        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{query}: {problem}");
+        assert!(next_is_answered().await, "{query} goes on after its timeout");
+        // One that nobody waits for any more, unless that took so long that it has its answer.
+        let _ = tokio::time::timeout(sql_timeout / 2, ask(&bench, query)).await;
+        assert!(next_is_answered().await, "{query} goes on without its client");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn arrow_is_given_to_those_who_accept_it() {
     let bench = bench().await;
