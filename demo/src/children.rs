@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// How much of the end of its log a dead process is quoted with.
 const QUOTED_BYTES: u64 = 1_000;
+/// A busy kernel takes a while to end a process.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A child that has ended.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Children {
     /// Stops the children with these names, or all of them: SIGTERM, and after `patience` SIGKILL.
     pub(crate) async fn stop(&mut self, names: Option<&[&str]>, patience: Duration) {
         let meant = |child: &Child| names.is_none_or(|names| names.contains(&child.name.as_str()));
-        for (signal, wait) in [(Signal::SIGTERM, patience), (Signal::SIGKILL, Duration::from_millis(500))] {
+        for (signal, wait) in [(Signal::SIGTERM, patience), (Signal::SIGKILL, KILLED_WITHIN)] {
             while let Some(Ok((pid, status))) = self.waiting.try_join_next() {
                 self.reaped(pid, status);
             }

@@ -21,9 +21,11 @@ use crate::topology::{
 };
 
 /// How long all processes may take to come up.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between two looks at a health endpoint.
 const HEALTH_POLL: Duration = Duration::from_millis(20);
+/// Whoever does not answer by then is asked again.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long addresses may take to become free before the start.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a process may take to stop before it is killed.
@@ -300,7 +302,7 @@ async fn is_healthy(address: SocketAddr, path: &str) -> bool {
         stream.read_exact(&mut head).await?;
         std::io::Result::Ok(head.starts_with(b"HTTP/1.") && head.ends_with(b" 200"))
     };
-    matches!(tokio::time::timeout(Duration::from_secs(1), ask).await, Ok(Ok(true)))
+    matches!(tokio::time::timeout(HEALTH_TIMEOUT, ask).await, Ok(Ok(true)))
 }
 
 #[cfg(test)]

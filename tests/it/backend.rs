@@ -4,8 +4,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader},
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -132,6 +134,14 @@ const FREE_PORTS: &[&str] = &[
     "--listen-zipkin=127.0.0.1:0",
     "--listen-jaeger=127.0.0.1:0",
 ];
+
+/// An address for a server that cannot say which port it took. Ports of the other tests are of other addresses, so that
+/// this one is free until the server has started.
+pub(crate) fn free_address() -> Result<String> {
+    static LAST: AtomicU8 = AtomicU8::new(1);
+    let own = Ipv4Addr::new(127, 0, 66, LAST.fetch_add(1, Ordering::Relaxed));
+    Ok(TcpListener::bind((own, 0))?.local_addr()?.to_string())
+}
 
 /// Processes with this word in their command line.
 pub(crate) fn processes_with(word: &str) -> Result<BTreeSet<u32>> {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    backend::{Pharos, eventually, sql_count},
+    backend::{Pharos, eventually, free_address, sql_count},
     foreign_clients::python_with,
     table_readers::{counts, counts_of_others, fill, send_spans},
 };
@@ -30,20 +30,22 @@ impl Drop for Store {
     }
 }
 
-/// The servers cannot say which port they took, so a free one is looked for first.
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// An address and a port that are free.
+fn free_place() -> Result<(String, String)> {
+    let address = free_address()?;
+    let (host, port) = address.split_once(':').context("a port")?;
+    Ok((host.to_string(), port.to_string()))
 }
 
 async fn s3() -> Result<Store> {
     let python = python_with("moto", &["moto[s3,server]"])?;
-    let port = free_port()?;
+    let (host, port) = free_place()?;
     let process = Command::new(python)
-        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+        .args(["-m", "moto.server", "-H", &host, "-p", &port])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let url = format!("http://127.0.0.1:{port}");
+    let url = format!("http://{host}:{port}");
     let environment = vec![
         ("AWS_ENDPOINT_URL", url.clone()),
         ("AWS_ALLOW_HTTP", "true".into()),
@@ -68,16 +70,16 @@ const AZURE_KEY: &str = "bWVzaG1lc2htZXNobWVzaA==";
 async fn azure() -> Result<Store> {
     let azurite = azurite()?;
     let python = python_with("azure", &["azure-storage-blob"])?;
-    let port = free_port()?;
+    let (host, port) = free_place()?;
     let process = Command::new("node")
         .arg(azurite)
-        .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--inMemoryPersistence"])
+        .args(["--blobHost", &host, "--blobPort", &port, "--inMemoryPersistence"])
         .args(["--skipApiVersionCheck", "--disableTelemetry", "--silent"])
         .env("AZURITE_ACCOUNTS", format!("mesh:{AZURE_KEY}"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let url = format!("http://127.0.0.1:{port}");
+    let url = format!("http://{host}:{port}");
     let environment = vec![
         ("AZURE_STORAGE_USE_EMULATOR", "true".into()),
         ("AZURITE_BLOB_STORAGE_URL", url.clone()),
@@ -122,8 +124,7 @@ const GCS_KEY: &str =
 
 async fn gcs() -> Result<Store> {
     let server = gcs_server()?;
-    let port = free_port()?;
-    let address = format!("127.0.0.1:{port}");
+    let address = free_address()?;
     let process =
         Command::new(server).args([&address, "mesh"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let url = format!("http://{address}");

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
@@ -16,6 +17,9 @@ use crate::{
 
 /// A Python with the packages, made once for a target folder.
 pub(crate) fn python_with(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    /// Several tests want the same one.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let python = folder.join("bin/python");
     let complete = folder.join("complete");

@@ -4,6 +4,8 @@ use std::process::{Child, Command};
 
 use anyhow::{Context, Result};
 
+use crate::backend::free_address;
+
 pub(crate) struct Prometheus {
     process: Child,
     pub(crate) address: String,
@@ -14,8 +16,7 @@ impl Prometheus {
     /// With this configuration file and these further flags.
     pub(crate) fn start(config: &str, flags: &[&str]) -> Result<Prometheus> {
         let folder = tempfile::tempdir()?;
-        // Prometheus cannot say which port it took, so a free one is looked for first.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let address = free_address()?;
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config)?;
         let process = Command::new("prometheus")

@@ -1,6 +1,6 @@
 //! What was acknowledged is there after `kill -9`.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use opentelemetry_proto::tonic::{
@@ -10,8 +10,9 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span},
 };
 use prost::Message;
+use tokio::sync::watch;
 
-use crate::backend::{Pharos, eventually, get_json, scraped_after, sql, sql_count, unix_s};
+use crate::backend::{PATIENCE, Pharos, eventually, get_json, scraped_after, sql, sql_count, unix_s};
 
 /// A batch of `count` spans; span `n` overall has the sequence number `n` as its id.
 fn spans(first: u64, count: u64) -> ExportTraceServiceRequest {
@@ -45,29 +46,31 @@ fn spans(first: u64, count: u64) -> ExportTraceServiceRequest {
     }
 }
 
-/// Sends batches until the server dies; the number of spans that were acknowledged.
-async fn send_until_killed(url: String, first: u64) -> u64 {
+/// Sends batches until the server dies, and tells how many spans were acknowledged so far.
+async fn send_until_killed(url: String, first: u64, acknowledged: watch::Sender<u64>) {
     let client = reqwest::Client::new();
-    let mut acknowledged = 0;
     loop {
-        let body = spans(first + acknowledged, 20).encode_to_vec();
+        let body = spans(first + *acknowledged.borrow(), 20).encode_to_vec();
         let sent = client.post(&url).header("content-type", "application/x-protobuf").body(body).send().await;
         match sent {
-            Ok(response) if response.status().is_success() => acknowledged += 20,
-            _ => return acknowledged,
+            Ok(response) if response.status().is_success() => acknowledged.send_modify(|spans| *spans += 20),
+            _ => return,
         }
     }
 }
 
-async fn killed_under_load(data_dir: &Path, load_for: Duration) -> Result<()> {
+/// Kills the server once it has acknowledged so many spans.
+async fn killed_under_load(data_dir: &Path, spans: u64) -> Result<()> {
     let pharos = Pharos::serve(data_dir, &[])?;
     let before = u64::try_from(sql_count(&pharos, "select count(*) from spans").await?)?;
     let url = pharos.url("otlp-http", "/v1/traces");
-    let load = tokio::spawn(send_until_killed(url, before));
-    tokio::time::sleep(load_for).await;
+    let (acknowledge, mut acknowledged) = watch::channel(0);
+    let load = tokio::spawn(send_until_killed(url, before, acknowledge));
+    let enough = acknowledged.wait_for(|acknowledged| *acknowledged >= spans);
+    tokio::time::timeout(PATIENCE, enough).await.context("so many acknowledged spans")??;
     pharos.kill()?;
-    let acknowledged = load.await?;
-    ensure!(acknowledged > 0, "nothing was acknowledged before the kill");
+    load.await?;
+    let acknowledged = *acknowledged.borrow();
 
     let pharos = Pharos::serve(data_dir, &[])?;
     let rows = sql(&pharos, "select count(*), count(distinct span_id) from spans").await?;
@@ -85,8 +88,8 @@ async fn killed_under_load(data_dir: &Path, load_for: Duration) -> Result<()> {
 #[tokio::test]
 async fn acknowledged_spans_survive_kill_9_exactly_once() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    for load_ms in [300, 700] {
-        killed_under_load(folder.path(), Duration::from_millis(load_ms)).await?;
+    for spans in [20, 1_000] {
+        killed_under_load(folder.path(), spans).await?;
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 
-use crate::backend::{Pharos, binary, eventually, get_json};
+use crate::backend::{Pharos, binary, eventually, free_address, get_json};
 
-/// `prometheus-alertmanager` on a free port, which it cannot tell us itself.
+/// Debian's `prometheus-alertmanager`.
 struct Alertmanager {
     process: Child,
     address: String,
@@ -22,7 +22,7 @@ struct Alertmanager {
 impl Alertmanager {
     fn start() -> Result<Alertmanager> {
         let folder = tempfile::tempdir()?;
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let address = free_address()?;
         let config = folder.path().join("alertmanager.yml");
         std::fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")?;
         let process = Command::new("prometheus-alertmanager")

@@ -143,7 +143,7 @@ async fn alerts_go_over_tls_with_a_certificate_of_the_client() {
     let address = format!("127.0.0.1:{}", server.port);
     let push = async |tls: Value| {
         let alertmanager = json!({
-            "scheme": "https", "timeout": "5s", "tls_config": tls, "static_configs": [{ "targets": [address] }],
+            "scheme": "https", "timeout": "60s", "tls_config": tls, "static_configs": [{ "targets": [address] }],
         });
         managers(&alertmanager, folder.path()).active()[0].push(b"[]".to_vec()).await
     };

@@ -408,7 +408,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), found).await.expect("the file is read");
+        tokio::time::timeout(Duration::from_secs(60), found).await.expect("the file is read");
         // The same again changes nothing, not even for a moment.
         managers.apply(&config);
         assert_eq!(urls(), both);
@@ -445,7 +445,7 @@ mod tests {
         let address = socket.local_addr().expect("an address").to_string();
         tokio::spawn(async move { axum::serve(socket, router).await });
         let alerting = json!({ "alertmanagers": [{
-            "timeout": "5s",
+            "timeout": "60s",
             "basic_auth": { "username": "u", "password": "p" },
             "static_configs": [{ "targets": [address] }],
         }] });

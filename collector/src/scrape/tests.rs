@@ -490,7 +490,7 @@ async fn targets_are_scraped_whatever_happens_to_others() {
     let silent_address = silent.local_addr().unwrap().to_string();
     write(&[&good.address]);
     let yaml = format!(
-        "global: {{scrape_interval: 200ms}}\nscrape_configs: [{{job_name: mesh, scrape_timeout: 100ms, file_sd_configs: [{{files: ['*.json']}}], static_configs: [{{targets: ['127.0.0.1:9', '{silent_address}']}}]}}]"
+        "global: {{scrape_interval: 200ms}}\nscrape_configs: [{{job_name: mesh, file_sd_configs: [{{files: ['*.json']}}], static_configs: [{{targets: ['127.0.0.1:9', '{silent_address}']}}]}}]"
     );
     let scrape = ScrapeConfig::parse(&yaml, folder.path()).unwrap();
     let mut bench = Bench::with(CollectorConfig { scrape, ..CollectorConfig::default() }).await;
@@ -517,28 +517,41 @@ async fn targets_are_scraped_whatever_happens_to_others() {
     for report in ["up{", "scrape_samples_scraped{", "scrape_series_added{"] {
         assert!(lines.iter().any(|line| line.starts_with(report)), "{report} {lines:?}");
     }
-    until(&mut bench, &silent_address, has("up{", " 0 @")).await;
-    until(&mut bench, "127.0.0.1:9", has("up{", " 0 @")).await;
-    let targets = bench.collector.targets();
-    assert_eq!(targets.len(), 3);
-    let error = |url: &str| {
-        let target = targets.iter().find(|target| target.url.contains(url)).unwrap();
-        target.last_scrape.as_ref().and_then(|last| last.error.clone()).unwrap_or_default()
-    };
-    assert_eq!(error(&good.address), "");
-    assert!(error(&silent_address).contains("no answer within 100ms"), "{}", error(&silent_address));
-    assert!(error("127.0.0.1:9/").contains("onnect"));
+    // On a busy machine a good one may be late now and then.
+    for (address, up, words) in [
+        (silent_address.as_str(), " 0 @", "no answer within 200ms"),
+        ("127.0.0.1:9", " 0 @", "onnect"),
+        (good.address.as_str(), " 1 @", ""),
+    ] {
+        let error = |bench: &Bench| {
+            let targets = bench.collector.targets();
+            assert_eq!(targets.len(), 3);
+            let target = targets.into_iter().find(|target| target.url.contains(&format!("{address}/")));
+            target.unwrap().last_scrape.and_then(|last| last.error).unwrap_or_default()
+        };
+        let fits = |error: String| error.contains(words) && error.is_empty() == words.is_empty();
+        while !fits(error(&bench)) {
+            until(&mut bench, address, has("up{", up)).await;
+        }
+    }
 
     *good.body.lock() = "b 2\n# EOF\n".into();
     until(&mut bench, &good.address, has("a_total{", " stale @")).await;
+    // Whatever fails, its series end once.
+    until(&mut bench, &good.address, has("b{", " 2 @")).await;
     good.broken.store(true, Ordering::Relaxed);
-    let stored = until(&mut bench, &good.address, has("up{", " 0 @")).await;
-    assert!(has("b{", " stale @")(&stored.lines()), "{:?}", stored.lines());
+    let failed = |lines: &[String]| has("up{", " 0 @")(lines) && has("b{", " stale @")(lines);
+    until(&mut bench, &good.address, failed).await;
     good.broken.store(false, Ordering::Relaxed);
     until(&mut bench, &good.address, has("b{", " 2 @")).await;
     write(&[]);
-    let stored = until(&mut bench, &good.address, has("up{", " stale @")).await;
-    assert!(has("b{", " stale @")(&stored.lines()), "{:?}", stored.lines());
+    let has_ended = std::cell::Cell::new(false);
+    let gone = |lines: &[String]| {
+        has_ended.set(has_ended.get() || has("b{", " stale @")(lines));
+        has("up{", " stale @")(lines)
+    };
+    until(&mut bench, &good.address, gone).await;
+    assert!(has_ended.get(), "the series of a target that is gone end");
     let scrapes = good.scrapes.load(Ordering::Relaxed);
     until(&mut bench, &silent_address, has("up{", " 0 @")).await;
     assert_eq!(good.scrapes.load(Ordering::Relaxed), scrapes, "a target that is gone is not scraped");

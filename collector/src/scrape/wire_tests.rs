@@ -196,25 +196,30 @@ async fn tokens_of_oauth2_are_kept_until_they_expire() {
         scraping.sample("a{", " 1 @").await;
     }
     assert_eq!(peer.headers("/metrics", "authorization")[..3], ["Bearer t1", "Bearer t1", "Bearer t1"]);
-    assert_eq!(peer.bodies("/token"), ["grant_type=client_credentials&scope=read+all&audience=pharos"]);
+    // Asked for again only by a scrape that was over before it had its first token.
+    let asked = peer.bodies("/token");
+    assert!(asked.iter().all(|form| form == "grant_type=client_credentials&scope=read+all&audience=pharos"));
+    scraping.sample("a{", " 1 @").await;
+    assert_eq!(peer.bodies("/token").len(), asked.len());
     // `c:s+e%3Acret`
-    assert_eq!(peer.headers("/token", "authorization"), ["Basic YzpzK2UlM0FjcmV0"]);
+    assert!(peer.headers("/token", "authorization").iter().all(|sent| sent == "Basic YzpzK2UlM0FjcmV0"));
 
     // Another secret, and a token that is as good as expired, ask anew.
     peer.says("/token", 200, JSON, r#"{"access_token": "t2", "expires_in": 5}"#);
     std::fs::write(folder.path().join("secret"), "other").unwrap();
-    let asked = |peer: &Peer| peer.bodies("/token").len();
-    while asked(&peer) < 3 {
+    while peer.headers("/metrics", "authorization").last().is_some_and(|sent| sent != "Bearer t2") {
         scraping.sample("a{", " 1 @").await;
     }
-    assert_eq!(peer.headers("/metrics", "authorization").last().map(String::as_str), Some("Bearer t2"));
+    let asked = peer.bodies("/token").len();
+    while peer.bodies("/token").len() < asked + 2 {
+        scraping.sample("a{", " 1 @").await;
+    }
 
     // A server that takes the secret in the form alone, and one that refuses it.
     peer.says("/token", 401, JSON, "{}");
-    scraping.sample("up{", " 0 @").await;
-    assert!(scraping.error().contains("/token: server returned HTTP status 401"), "{}", scraping.error());
-    let form = peer.bodies("/token").pop().unwrap();
-    assert!(form.ends_with("&client_id=c&client_secret=other"), "{form}");
+    until_error(&mut scraping, "/token: server returned HTTP status 401").await;
+    let forms = peer.bodies("/token");
+    assert!(forms.iter().any(|form| form.ends_with("&client_id=c&client_secret=other")), "{forms:?}");
     peer.says("/token", 200, JSON, "not a token");
     until_error(&mut scraping, "is no token").await;
     scraping.stop().await;
@@ -495,7 +500,7 @@ async fn tls_with_a_private_authority_and_a_certificate_of_the_client() {
             }
             Err(words) => {
                 scraping.sample("up{", " 0 @").await;
-                assert!(scraping.error().contains(words), "{tls}: {}", scraping.error());
+                until_error(&mut scraping, words).await;
             }
         }
         scraping.stop().await;

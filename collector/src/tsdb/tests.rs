@@ -267,7 +267,7 @@ fn chunks_of_native_histograms() {
 
 /// A Prometheus that was killed: nothing of it is in a block. `None` where there is no Prometheus.
 async fn killed_prometheus(folder: &Path, series: &[v1::TimeSeries]) -> Option<PathBuf> {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = std::net::TcpListener::bind("127.0.66.1:0").unwrap().local_addr().unwrap().to_string();
     let config = folder.join("prometheus.yml");
     fs::write(&config, "global: {}\n").unwrap();
     let started = Command::new("prometheus")

@@ -1,11 +1,11 @@
 //! HTTP/2 and gRPC through both sidecars; streaming; keep-alive; the end of a process.
 
 use crate::http_client::{full, get, request, send, send_h2};
-use crate::world::{Backend, Behaviour, World, outbound, virtual_service};
+use crate::world::{Backend, Behaviour, PATIENCE, World, outbound, virtual_service};
 use bytes::Bytes;
 use http::Version;
 use http_body_util::{BodyExt, StreamBody};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A gRPC server as far as HTTP is concerned: echoes, and ends with trailers.
 fn grpc_server(status: &str) -> Behaviour {
@@ -151,22 +151,20 @@ async fn bodies_stream_in_both_directions() {
 }
 
 #[tokio::test]
-async fn the_end_is_quick_even_with_clients_that_stay_connected() {
+async fn clients_that_stay_connected_do_not_hold_up_the_end() {
     let reviews = Backend::start("reviews-v1", Behaviour::default()).await;
     let (_world, proxy, at) = outbound(&[&reviews], "").await;
     assert_eq!(send(at, get("reviews:9080", "/")).await.unwrap().status, 200);
     let _idle = tokio::net::TcpStream::connect(at).await.unwrap();
     let admin = proxy.addresses().admin;
-    let start = Instant::now();
-    proxy.stop().await;
-    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    tokio::time::timeout(PATIENCE, proxy.stop()).await.expect("the end");
     assert!(tokio::net::TcpStream::connect(at).await.is_err(), "nobody listens any more");
     assert!(tokio::net::TcpStream::connect(admin).await.is_err());
 }
 
 #[tokio::test]
 async fn a_request_under_way_may_finish_when_the_process_ends() {
-    let slow = Behaviour { delays: vec![Duration::from_millis(200)], ..Behaviour::default() };
+    let slow = Behaviour { delays: vec![Duration::from_millis(50)], ..Behaviour::default() };
     let reviews = Backend::start("reviews-v1", slow).await;
     let (_world, proxy, at) = outbound(&[&reviews], "").await;
     let under_way = tokio::spawn(send(at, get("reviews:9080", "/")));

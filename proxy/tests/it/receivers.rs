@@ -1,5 +1,6 @@
 //! What a backend would receive: access logs, OTLP spans, Zipkin spans.
 
+use crate::world::PATIENCE;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -19,7 +20,6 @@ use pharos_proto::otlp::collector::trace::v1::{ExportTraceServiceRequest, Export
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -57,7 +57,7 @@ impl<T: Clone> Inbox<T> {
                 arrived.await;
             }
         };
-        match tokio::time::timeout(Duration::from_secs(20), wait).await {
+        match tokio::time::timeout(PATIENCE, wait).await {
             Ok(items) => items,
             Err(_) => panic!("{what} did not arrive; {} items did", self.items.lock().len()),
         }

@@ -1,14 +1,14 @@
 //! Files that change while the proxy runs.
 
 use crate::http_client::{get, send};
-use crate::world::{Backend, Behaviour, outbound, virtual_service};
+use crate::world::{Backend, Behaviour, PATIENCE, outbound, virtual_service};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 async fn status_becomes(at: SocketAddr, wanted: u16) {
     let start = Instant::now();
     while send(at, get("reviews:9080", "/")).await.unwrap().status != wanted {
-        assert!(start.elapsed() < Duration::from_secs(10), "the status did not become {wanted}");
+        assert!(start.elapsed() < PATIENCE, "the status did not become {wanted}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -29,7 +29,7 @@ async fn an_edit_takes_effect_and_a_bad_one_changes_nothing() {
     world.write_istio(&virtual_service("reviews", "[{ directResponse: { status: 419 }, tiemout: 3s }]"));
     let start = Instant::now();
     while stat(proxy.addresses().admin, "pharos_proxy_config_rejected_total").await == "0" {
-        assert!(start.elapsed() < Duration::from_secs(10), "the bad edit was not noticed");
+        assert!(start.elapsed() < PATIENCE, "the bad edit was not noticed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(send(at, get("reviews:9080", "/")).await.unwrap().status, 418);

@@ -129,7 +129,8 @@ async fn an_access_log_row_tells_the_whole_request() {
 
 #[tokio::test]
 async fn logs_outlive_a_receiver_that_goes_away() {
-    let (at, inbox, task) = access_logs("127.0.0.1:0".parse().unwrap()).await;
+    // On an address of its own, where nobody else is given the port meanwhile.
+    let (at, inbox, task) = access_logs("127.0.66.1:0".parse().unwrap()).await;
     let pair = pair(&format!("{{ accessLog: {{ address: \"http://{at}\" }} }}"), "{}").await;
     let id = |n: usize| format!("r{n}");
     send(pair.at(), request("GET", "reviews:9080", "/", &[("x-request-id", &id(0))])).await.unwrap();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// How an echo server behaves. Of sequences the last entry repeats.
 #[derive(Debug, Clone)]
@@ -65,12 +65,24 @@ impl Seen {
     }
 }
 
+/// How long anything may take before a test gives up on it: generous, since a CI machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// An echo server: answers, and remembers what it was asked. Ends when dropped.
 pub(crate) struct Backend {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     state: Arc<State>,
-    task: Option<tokio::task::JoinHandle<()>>,
+    answering: Answering,
+}
+
+/// Who holds the address, so that nobody else is given it meanwhile.
+enum Answering {
+    Accepts(tokio::task::JoinHandle<()>),
+    /// A socket that does not listen refuses.
+    Refuses {
+        _socket: TcpSocket,
+    },
 }
 
 struct State {
@@ -81,13 +93,18 @@ struct State {
 
 impl Backend {
     pub(crate) async fn start(name: &str, behaviour: Behaviour) -> Self {
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let refuse = behaviour.refuse;
         let state = Arc::new(State { behaviour, seen: Mutex::default(), connections: AtomicUsize::new(0) });
-        // A port that was just given up refuses.
-        let task = (!refuse).then(|| tokio::spawn(accept(name.to_owned(), socket, state.clone())));
-        Self { name: name.to_owned(), address, state, task }
+        let answering = if refuse {
+            Answering::Refuses { _socket: socket }
+        } else {
+            let listener = socket.listen(1_024).unwrap();
+            Answering::Accepts(tokio::spawn(accept(name.to_owned(), listener, state.clone())))
+        };
+        Self { name: name.to_owned(), address, state, answering }
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -105,7 +122,7 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        if let Answering::Accepts(task) = &self.answering {
             task.abort();
         }
     }

@@ -134,7 +134,7 @@ async fn groups_run_by_themselves_and_alerts_are_shown() {
             }
         }
     };
-    let alerts = tokio::time::timeout(Duration::from_secs(30), recorded).await.expect("evaluated");
+    let alerts = tokio::time::timeout(Duration::from_secs(60), recorded).await.expect("evaluated");
     assert_eq!(
         (&alerts[0]["labels"], &alerts[0]["state"], &alerts[0]["value"]),
         (&json!({ "alertname": "High", "x": "1" }), &json!("firing"), &json!("5e+00"))
@@ -208,7 +208,7 @@ async fn each_alertmanager_is_told_what_is_for_it_and_all_is_counted() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let counts = tokio::time::timeout(Duration::from_secs(30), counted).await.expect("told");
+    let counts = tokio::time::timeout(Duration::from_secs(60), counted).await.expect("told");
     // Only the failing one wants `Info`: nobody took it.
     assert_eq!((counts.sent, counts.failed, counts.dropped, counts.alertmanagers), (1, 2, 1, 2));
     let managers = bench.get("/api/v1/alertmanagers").await.1["data"].clone();

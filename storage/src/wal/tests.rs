@@ -100,7 +100,7 @@ fn batch(number: u64) -> Batch {
 
 #[tokio::test]
 async fn appends_that_come_together_share_one_sync() {
-    let config = StorageConfig { group_commit: Duration::from_millis(200), ..config(Path::new("")) };
+    let config = StorageConfig { group_commit: Duration::from_secs(1), ..config(Path::new("")) };
     let (disk, storage) = recorded(config).await;
     let appends = (0..20).map(|number| storage.append(batch(number)));
     for appended in futures::future::join_all(appends).await {
@@ -131,7 +131,7 @@ async fn durability_says_when_an_append_is_synced() {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 };
-                tokio::time::timeout(Duration::from_secs(30), synced).await.unwrap();
+                tokio::time::timeout(Duration::from_secs(60), synced).await.unwrap();
             }
         }
         assert_eq!(count(&disk.recorded(), "sync wal/"), usize::from(durability != Durability::None));
