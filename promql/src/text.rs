@@ -79,13 +79,9 @@ pub(crate) fn quote(text: &str) -> String {
 /// A sample value as the HTTP API and label values show it: the shortest digits that read back the same,
 /// never an exponent (`NaN`, `+Inf`, `-Inf` for the rest).
 pub fn format_float(value: f64) -> String {
-    if value.is_nan() {
-        "NaN".into()
-    } else if value.is_infinite() {
-        if value > 0.0 { "+Inf".into() } else { "-Inf".into() }
-    } else {
-        format!("{value}")
-    }
+    let mut out = String::new();
+    write_float(&mut out, value);
+    out
 }
 
 /// A sample value as the JSON of the HTTP API shows it: like [`format_float`], but with an exponent of at
@@ -99,15 +95,27 @@ pub fn format_json_float(value: f64) -> String {
 /// Whole numbers up to here are exact.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// Appends what [`format_json_float`] gives.
-pub fn write_json_float(out: &mut String, value: f64) {
+fn write_float(out: &mut String, value: f64) {
     let magnitude = value.abs();
     if magnitude < MAX_WHOLE && value == value.trunc() && !(value == 0.0 && value.is_sign_negative()) {
         out.push_str(itoa::Buffer::new().format(value as i64));
     } else if (1e-4..MAX_WHOLE).contains(&magnitude) {
+        // Of two shortest forms that are as near, the even one, as in Go; `Display` gives the other.
         out.push_str(zmij::Buffer::new().format_finite(value));
-    } else if magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude) {
-        out.push_str(&format_float(value));
+    } else if value.is_nan() {
+        out.push_str("NaN");
+    } else if value.is_infinite() {
+        out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
+    } else {
+        let _ = write!(out, "{value}");
+    }
+}
+
+/// Appends what [`format_json_float`] gives.
+pub fn write_json_float(out: &mut String, value: f64) {
+    let magnitude = value.abs();
+    if magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude) {
+        write_float(out, value);
     } else {
         out.push_str(&with_exponent(value));
     }
@@ -173,6 +181,8 @@ mod tests {
             (9_007_199_254_740_991.0, "9007199254740991", "9007199254740991"),
             (-4e15 - 0.5, "-4000000000000000.5", "-4000000000000000.5"),
             (1e16, "10000000000000000", "10000000000000000"),
+            (-27_606_911_456_938.312_5, "-27606911456938.312", "-27606911456938.312"),
+            (27_606_911_456_938.437_5, "27606911456938.438", "27606911456938.438"),
             (f64::INFINITY, "+Inf", "+Inf"),
             (f64::NAN, "NaN", "NaN"),
         ] {
@@ -187,9 +197,19 @@ mod tests {
             let value = f64::from_bits(bits);
             let near_one = (bits % 1_000_000) as f64 * 10f64.powi(scale - 6);
             for value in [value, near_one, near_one.trunc(), -near_one] {
-                let plain = value == 0.0 || !value.is_finite() || (1e-6..1e21).contains(&value.abs());
-                let expected = if plain { format_float(value) } else { with_exponent(value) };
-                proptest::prop_assert_eq!(format_json_float(value), expected);
+                if value.is_nan() {
+                    continue;
+                }
+                // As many digits as the standard library needs, and the same number.
+                let digits = |text: &str| {
+                    let mantissa = text.split('e').next().unwrap_or_default();
+                    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+                    digits.trim_start_matches('0').trim_end_matches('0').len()
+                };
+                for text in [format_float(value), format_json_float(value)] {
+                    proptest::prop_assert_eq!(text.parse::<f64>(), Ok(value));
+                    proptest::prop_assert_eq!(digits(&text), digits(&format!("{value:e}")), "{}", text);
+                }
             }
         }
     }
