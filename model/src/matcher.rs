@@ -52,10 +52,11 @@ enum Test {
 
 /// The fault of a regular expression, in Prometheus' words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("error parsing regexp: {reason}: `{pattern}`")]
+#[error("error parsing regexp: {reason}: `{part}`")]
 pub struct RegexError {
     reason: String,
-    pattern: String,
+    /// Of the expression.
+    part: String,
 }
 
 impl Matcher {
@@ -169,17 +170,58 @@ fn only_matches(pattern: &str) -> Option<Vec<String>> {
 
 /// Compiles an RE2 pattern as Prometheus does: anchored at both ends, `.` matches line breaks.
 pub fn anchored_regex(pattern: &str) -> Result<Regex, RegexError> {
-    let build = |pattern: &str| {
-        // On its own first, so that `a)(b` does not close the anchoring group.
-        regex_syntax::parse(pattern).map_err(|error| error.to_string())?;
-        Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| error.to_string())
+    // On its own first, so that `a)(b` does not close the anchoring group.
+    let escaped;
+    let pattern = match regex_syntax::parse(pattern) {
+        Ok(_) => pattern,
+        Err(error) => {
+            escaped = escape_lone_braces(pattern);
+            regex_syntax::parse(&escaped).map_err(|_| explain(pattern, &error))?;
+            &escaped
+        }
     };
-    build(pattern).or_else(|error| build(&escape_lone_braces(pattern)).map_err(|_| explain(pattern, &error)))
+    let too_large = |error: regex::Error| RegexError { reason: error.to_string(), part: pattern.to_owned() };
+    Regex::new(&format!("^(?s:{pattern})$")).map_err(too_large)
 }
 
-fn explain(pattern: &str, error: &str) -> RegexError {
-    let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    RegexError { reason, pattern: pattern.to_owned() }
+fn explain(pattern: &str, error: &regex_syntax::Error) -> RegexError {
+    use regex_syntax::{ast, hir};
+    let part = |from: usize, to: usize| pattern.get(from..to).unwrap_or(pattern);
+    let all = pattern.len();
+    let (reason, part) = match error {
+        regex_syntax::Error::Parse(error) => {
+            let (from, to) = (error.span().start.offset, error.span().end.offset);
+            match error.kind() {
+                ast::ErrorKind::GroupUnclosed => ("missing closing )", pattern),
+                ast::ErrorKind::GroupUnopened => ("unexpected )", pattern),
+                ast::ErrorKind::ClassUnclosed => ("missing closing ]", part(from, all)),
+                ast::ErrorKind::ClassRangeInvalid => ("invalid character class range", part(from, to)),
+                ast::ErrorKind::RepetitionMissing => {
+                    ("missing argument to repetition operator", part(from, from + 1))
+                }
+                ast::ErrorKind::RepetitionCountInvalid => ("invalid repeat count", part(from, to)),
+                ast::ErrorKind::EscapeUnexpectedEof => ("trailing backslash at end of expression", ""),
+                ast::ErrorKind::EscapeUnrecognized | ast::ErrorKind::UnsupportedBackreference => {
+                    ("invalid escape sequence", part(from, to))
+                }
+                ast::ErrorKind::FlagUnrecognized | ast::ErrorKind::UnsupportedLookAround => {
+                    let group = part(0, to).rfind("(?").unwrap_or(from);
+                    ("invalid or unsupported Perl syntax", part(group, to))
+                }
+                kind => return RegexError { reason: kind.to_string(), part: pattern.to_owned() },
+            }
+        }
+        regex_syntax::Error::Translate(error) => {
+            let span = error.span();
+            let part = part(span.start.offset, span.end.offset);
+            match error.kind() {
+                hir::ErrorKind::UnicodePropertyNotFound => ("invalid character class range", part),
+                kind => return RegexError { reason: kind.to_string(), part: part.to_owned() },
+            }
+        }
+        error => return RegexError { reason: error.to_string(), part: pattern.to_owned() },
+    };
+    RegexError { reason: reason.to_owned(), part: part.to_owned() }
 }
 
 /// RE2 takes a `{` that starts no repetition as itself.
@@ -238,8 +280,26 @@ mod tests {
             assert_eq!(matcher.matches(value), matches, "{matcher} on {value:?}");
         }
         assert!(Matcher::new("l", MatchOp::Regex, "a)(b").is_err());
-        let error = Matcher::new("l", MatchOp::Regex, "*x").unwrap_err().to_string();
-        assert!(error.starts_with("error parsing regexp: ") && error.ends_with(": `*x`"), "{error}");
+    }
+
+    #[test]
+    fn faults_of_expressions_are_told_in_the_words_of_prometheus() {
+        for (pattern, fault) in [
+            ("(", "missing closing ): `(`"),
+            ("a)b", "unexpected ): `a)b`"),
+            ("a[b", "missing closing ]: `[b`"),
+            ("*x", "missing argument to repetition operator: `*`"),
+            ("a{2,1}", "invalid repeat count: `{2,1}`"),
+            ("\\8", "invalid escape sequence: `\\8`"),
+            ("[z-a]", "invalid character class range: `z-a`"),
+            ("a(?=b)", "invalid or unsupported Perl syntax: `(?=`"),
+            ("(?z)", "invalid or unsupported Perl syntax: `(?z`"),
+            ("a\\", "trailing backslash at end of expression: ``"),
+            ("\\p{Foo}", "invalid character class range: `\\p{Foo}`"),
+        ] {
+            let error = Matcher::new("l", MatchOp::Regex, pattern).unwrap_err().to_string();
+            assert_eq!(error, format!("error parsing regexp: {fault}"));
+        }
     }
 
     #[test]

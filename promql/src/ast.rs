@@ -15,8 +15,17 @@ pub struct Position {
     pub column: u32,
 }
 
+impl Position {
+    pub const START: Position = Position { offset: 0, line: 1, column: 1 };
+    /// Of nothing: what is wrong is that there is no text.
+    pub const UNKNOWN: Position = Position { offset: 0, line: 0, column: 0 };
+}
+
 impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self == Position::UNKNOWN {
+            return f.write_str("unknown position");
+        }
         write!(f, "{}:{}", self.line, self.column)
     }
 }
@@ -244,6 +253,8 @@ impl AggregateOp {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binary {
     pub op: BinaryOp,
+    /// Where the operator stands.
+    pub op_at: Position,
     pub left: Box<Expr>,
     pub right: Box<Expr>,
     /// `bool`: comparisons give 0 and 1 instead of filtering.

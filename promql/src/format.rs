@@ -8,7 +8,7 @@ use crate::ast::{
     Aggregate, At, Binary, BinaryOp, Cardinality, DurationExpr, Expr, ExprKind, Matching, Selector, Subquery,
     TimeShift,
 };
-use crate::text::{format_float, format_general, is_plain_label_name, is_plain_metric_name, quote};
+use crate::text::{format_float, format_general, is_plain_label_name, quote};
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -49,14 +49,7 @@ impl Display for Expr {
 /// The name and the braces, without what may follow them.
 impl Display for Selector {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut shown: Vec<String> = Vec::new();
-        if let Some(name) = &self.name {
-            if is_plain_metric_name(name) {
-                f.write_str(name)?;
-            } else {
-                shown.push(quote(name));
-            }
-        }
+        f.write_str(self.name.as_deref().unwrap_or_default())?;
         let own_name = |name: &str, op: MatchOp, value: &str| {
             name == METRIC_NAME
                 && op == MatchOp::Equal
@@ -64,9 +57,8 @@ impl Display for Selector {
                 && !value.is_empty()
         };
         let others = self.matchers.iter().filter(|one| !own_name(one.name(), one.op(), one.value()));
-        let mut others: Vec<String> = others.map(matcher_text).collect();
-        others.sort();
-        shown.append(&mut others);
+        let mut shown: Vec<String> = others.map(matcher_text).collect();
+        shown.sort();
         if shown.is_empty() && self.name.is_some() { Ok(()) } else { write!(f, "{{{}}}", shown.join(",")) }
     }
 }

@@ -110,29 +110,62 @@ fn edges(times: &[i64], window: &Window<'_>, smoothed: bool) -> Option<(usize, u
     (*times.get(last)? > window.start_ms).then_some((first, last))
 }
 
-fn float_change(kind: Kind, window: &Window<'_>, points: &[(i64, f64)], smoothed: bool) -> Option<f64> {
+/// What the floats of a window say of it.
+struct Floats<'p> {
+    /// The values at its edges.
+    left: f64,
+    right: f64,
+    /// Those between its edges.
+    inside: &'p [(i64, f64)],
+}
+
+fn floats<'p>(
+    window: &Window<'_>,
+    points: &'p [(i64, f64)],
+    smoothed: bool,
+    counter: bool,
+) -> Option<Floats<'p>> {
     let (mut first, mut last) = edges(window.samples.times_ms, window, smoothed)?;
     let at = |index: usize| points.get(index).copied();
     let left = match (at(first)?, at(first + 1)) {
         (point, Some(next)) if smoothed && point.0 < window.start_ms => {
-            on_line(point, next, window.start_ms, kind.counter)
+            on_line(point, next, window.start_ms, counter)
         }
         (point, _) => point.1,
     };
     let right = match (last.checked_sub(1).and_then(at), at(last)?) {
         (Some(previous), point) if smoothed && point.0 > window.end_ms => {
-            on_line(previous, point, window.end_ms, kind.counter)
+            on_line(previous, point, window.end_ms, counter)
         }
         (None, point) if smoothed && point.0 > window.end_ms => return None,
         (_, point) => point.1,
     };
+    first += usize::from(at(first)?.0 <= window.start_ms);
+    last = (last + 1).saturating_sub(usize::from(at(last)?.0 >= window.end_ms));
+    Some(Floats { left, right, inside: points.get(first..last).unwrap_or_default() })
+}
+
+/// The floats of a window, with one at each of its edges.
+pub(super) fn with_edges(window: &Window<'_>, smoothed: bool) -> Vec<(i64, f64)> {
+    let samples = &window.samples;
+    let points: Vec<(i64, f64)> =
+        samples.times_ms.iter().copied().zip(samples.values.iter().copied()).collect();
+    let Some(Floats { left, right, inside }) = floats(window, &points, smoothed, false) else {
+        return Vec::new();
+    };
+    let mut all = vec![(window.start_ms, left)];
+    all.extend(inside);
+    all.push((window.end_ms, right));
+    all
+}
+
+fn float_change(kind: Kind, window: &Window<'_>, points: &[(i64, f64)], smoothed: bool) -> Option<f64> {
+    let Floats { left, right, inside } = floats(window, points, smoothed, kind.counter)?;
     let mut change = right - left;
     if kind.counter {
         // The lines at the edges know of the resets that they cross; the samples inside are still to be seen.
-        first += usize::from(at(first)?.0 <= window.start_ms);
-        last = (last + 1).saturating_sub(usize::from(at(last)?.0 >= window.end_ms));
         let mut before = left;
-        for (_, value) in points.get(first..last).unwrap_or_default() {
+        for (_, value) in inside {
             if *value < before {
                 change += before;
             }

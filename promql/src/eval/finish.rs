@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::extended::with_edges;
 use super::frame::{Cell, Frame, Metric, Series};
 use super::labels::visible_labels;
-use super::{Evaluator, Result};
-use crate::ast::Expr;
+use super::{EvalError, Evaluator, Result};
+use crate::ast::{Expr, Extension};
 use crate::value::{InstantSample, RangeSeries, SampleValue, Value};
 
 impl Evaluator<'_> {
@@ -70,9 +71,25 @@ impl Evaluator<'_> {
             windows.each(samples, |_, window| {
                 let samples = &window.samples;
                 self.hold(samples.times_ms.len() + samples.histograms.len())?;
+                let floats = match windows.extension {
+                    None => samples.times_ms.iter().copied().zip(samples.values.iter().copied()).collect(),
+                    Some(extension) if !samples.histograms.is_empty() => {
+                        let name = extension.keyword();
+                        let message = format!("{name} modifier is not supported with histograms");
+                        return Err(EvalError::execution(message));
+                    }
+                    Some(extension) => {
+                        let floats = with_edges(window, extension == Extension::Smoothed);
+                        self.tally(|tally| tally.add_read(0, floats.len() as u64));
+                        floats
+                    }
+                };
+                if floats.is_empty() && samples.histograms.is_empty() {
+                    return Ok(());
+                }
                 matrix.push(RangeSeries {
                     labels: metric.labels.clone(),
-                    floats: samples.times_ms.iter().copied().zip(samples.values.iter().copied()).collect(),
+                    floats,
                     histograms: samples
                         .histograms
                         .iter()

@@ -195,7 +195,10 @@ impl Evaluator<'_> {
                         None if stale => return Ok(()),
                         None => {}
                     }
-                    self.tally(|tally| tally.add_windows(&samples, &windows, true, self.weigh()));
+                    // Alone, an extended window has other samples: those at its edges.
+                    if windows.extension.is_none() || function.is_some() {
+                        self.tally(|tally| tally.add_windows(&samples, &windows, true, self.weigh()));
+                    }
                     visit(metric, &samples, &windows)
                 })
             }

@@ -66,8 +66,7 @@ impl Evaluator<'_> {
             if row.is_empty() {
                 return Ok(());
             }
-            // Info metrics are looked up anew at each step.
-            let is_pinned = shift.at_ms.is_some() && take != Take::FloatTimeMs;
+            let is_pinned = shift.at_ms.is_some();
             self.tally(|tally| tally.add_row(&row, is_pinned, self.weigh()));
             sink(metric, &mut row)
         })

@@ -47,6 +47,11 @@ impl Tally {
         }
     }
 
+    /// Adds samples that only this step looks at.
+    pub(super) fn add_read(&mut self, step: usize, samples: u64) {
+        self.add(step, samples, samples);
+    }
+
     /// Adds what a part of the same steps took.
     pub(super) fn add_part(&mut self, part: &Tally) {
         for (step, of_part) in part.steps.iter().enumerate() {
@@ -170,5 +175,98 @@ impl Evaluator<'_> {
     /// Where buckets are not looked at, Prometheus does not load them.
     pub(super) fn weigh(&self) -> Weigh {
         if self.find_resets.get() { |_| weight_of_parts(0) } else { weight }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pharos_model::{Labels, Sample};
+
+    use crate::{
+        Buckets, Evaluation, Features, Histogram, HistogramSample, MemorySeries, MemorySource, Query,
+        RangeSeries, Value, evaluate, parse_with,
+    };
+
+    /// `m{i="0"}` and `m{i="1"}`, counting up by 1 a second, and the native histogram `h`, every 10 s for 10 minutes.
+    fn source() -> MemorySource {
+        let mut source = MemorySource::new();
+        let times = || (0..=60).map(|at| at * 10_000);
+        for series in 0..2 {
+            let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("i", series.to_string())]);
+            source.push(&labels, times().map(|time_ms| Sample { time_ms, value: time_ms as f64 / 1_000.0 }));
+        }
+        let histogram = Histogram { positive: Buckets::dense(1, [1.0, 2.0]), ..Histogram::default() };
+        let value = Arc::new(Histogram { count: 3.0, sum: 5.0, ..histogram });
+        let sample = |time_ms| HistogramSample { time_ms, start_ms: 0, value: Arc::clone(&value) };
+        let series = MemorySeries { histograms: times().map(sample).collect(), ..MemorySeries::default() };
+        source.insert(Labels::from_pairs([("__name__", "h")]), series);
+        source
+    }
+
+    fn run(query: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Evaluation {
+        let expr = parse_with(query, &Features::ALL).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let query = Query { counts_samples: true, ..Query::range(&expr, start_ms, end_ms, step_ms) };
+        evaluate(&query, &source(), &Default::default()).unwrap_or_else(|error| panic!("{expr}: {error}"))
+    }
+
+    /// As Prometheus 3.14 counts them.
+    #[test]
+    fn steps_count_what_they_look_at_and_what_is_new() {
+        let check = |query: &str, evaluation: &Evaluation, loaded: &[u64], read: &[u64]| {
+            let steps = &evaluation.stats.steps;
+            assert_eq!(steps.iter().map(|step| step.loaded).collect::<Vec<_>>(), loaded, "{query} loads");
+            assert_eq!(steps.iter().map(|step| step.read).collect::<Vec<_>>(), read, "{query} reads");
+        };
+        for (query, loaded, read) in [
+            ("m", [2, 2, 2], [2, 2, 2]),
+            ("timestamp(m)", [2, 2, 2], [2, 2, 2]),
+            ("m @ 100", [2, 2, 2], [2, 0, 0]),
+            ("rate(m[1m])", [12, 12, 12], [12, 6, 6]),
+            ("sum(rate(m[1m]))", [12, 12, 12], [12, 6, 6]),
+            ("rate(m[20s])", [4, 4, 4], [4, 4, 4]),
+            ("max_over_time(m[1m] @ 300) + 1", [12, 12, 12], [12, 0, 0]),
+            ("predict_linear(m[1m] @ 300, 60)", [12, 12, 12], [12, 0, 0]),
+            ("h", [12, 12, 12], [12, 12, 12]),
+            ("histogram_count(h)", [11, 11, 11], [11, 11, 11]),
+            ("sum_over_time(h[20s])", [24, 24, 24], [24, 24, 24]),
+            ("max_over_time(m[1m:20s])", [6, 6, 6], [6, 2, 4]),
+            ("max_over_time(sum_over_time(m[20s])[1m:20s])", [6, 6, 6], [12, 4, 8]),
+            ("max_over_time(m[10s:5s])", [4, 4, 4], [4, 4, 4]),
+            ("1", [0, 0, 0], [0, 0, 0]),
+            ("absent(x)", [0, 0, 0], [0, 0, 0]),
+        ] {
+            check(query, &run(query, 301_000, 361_000, 30_000), &loaded, &read);
+        }
+        for (query, samples) in
+            [("m[30s]", 6), ("m[30s:10s]", 6), ("m[30s] anchored", 10), ("m[30s] smoothed", 10)]
+        {
+            check(query, &run(query, 301_000, 301_000, 0), &[samples], &[samples]);
+        }
+    }
+
+    #[test]
+    fn nothing_is_counted_for_nobody() {
+        let expr = parse_with("m", &Features::ALL).unwrap_or_else(|error| panic!("{error}"));
+        let evaluation = evaluate(&Query::instant(&expr, 300_000), &source(), &Default::default());
+        assert!(evaluation.is_ok_and(|evaluation| evaluation.stats.steps.is_empty()));
+    }
+
+    #[test]
+    fn an_extended_window_alone_has_samples_at_its_edges() {
+        for (query, first, last) in
+            [("m{i=\"0\"}[20s] anchored", 280.0, 300.0), ("m{i=\"0\"}[20s] smoothed", 281.0, 301.0)]
+        {
+            let value = run(query, 301_000, 301_000, 0).value;
+            let Value::Matrix(series) = &value else { panic!("{query}: {value:?}") };
+            let [RangeSeries { floats, .. }] = series.as_slice() else { panic!("{query}: {value:?}") };
+            let expected = [(281_000, first), (290_000, 290.0), (300_000, 300.0), (301_000, last)];
+            assert_eq!(floats, &expected, "{query}");
+        }
+        let expr = parse_with("h[20s] anchored", &Features::ALL).unwrap_or_else(|error| panic!("{error}"));
+        let refused = evaluate(&Query::instant(&expr, 301_000), &source(), &Default::default());
+        let error = refused.err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("anchored modifier is not supported with histograms"));
     }
 }

@@ -1,9 +1,11 @@
 //! The type check: whether every part of a query has the type that its place demands.
 
+use pharos_model::METRIC_NAME;
+
 use super::ParseError;
 use crate::ast::{Binary, Cardinality, Expr, ExprKind, Selector, ValueType};
 use crate::functions::{Function, Variadic};
-use crate::text::{is_valid_name, quote};
+use crate::text::quote;
 
 pub(super) fn check(expr: &Expr) -> Result<(), ParseError> {
     super::with_stack(|| check_on_this_stack(expr))
@@ -30,7 +32,11 @@ fn check_on_this_stack(expr: &Expr) -> Result<(), ParseError> {
             match subquery.operand.value_type() {
                 ValueType::InstantVector => Ok(()),
                 other => {
-                    fail(format!("subquery is only allowed on instant vector, got {} instead", other.name()))
+                    let got = match other {
+                        ValueType::RangeVector => "matrix",
+                        other => other.name(),
+                    };
+                    fail(format!("subquery is only allowed on instant vector, got {got} instead"))
                 }
             }
         }
@@ -57,8 +63,13 @@ fn expect(expr: &Expr, wanted: ValueType, context: &str) -> Result<(), ParseErro
 }
 
 fn check_selector(selector: &Selector, expr: &Expr) -> Result<(), ParseError> {
-    if let Some(name) = selector.name.as_deref().filter(|name| !is_valid_name(name)) {
-        return Err(ParseError::new(expr.at, format!("invalid metric name {}", quote(name))));
+    if let Some(name) = &selector.name {
+        let twice = selector.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME).nth(1);
+        let Some(_) = twice else { return Ok(()) };
+        let other = selector.matchers.iter().find(|matcher| matcher.name() == METRIC_NAME);
+        let other = other.map_or("", |matcher| matcher.value());
+        let message = format!("metric name must not be set twice: {} or {}", quote(name), quote(other));
+        return Err(ParseError::new(expr.at, message));
     }
     // A selector that an absent label satisfies everywhere would read every series there is.
     if selector.matchers.iter().all(|matcher| matcher.matches("")) {
@@ -68,32 +79,48 @@ fn check_selector(selector: &Selector, expr: &Expr) -> Result<(), ParseError> {
 }
 
 fn check_binary(binary: &Binary, expr: &Expr) -> Result<(), ParseError> {
-    let fail = |message: String| Err(ParseError::new(expr.at, message));
+    let fail = |message: &str| Err(ParseError::new(expr.at, message));
+    let fail_at_operator = |message: &str| Err(ParseError::new(binary.op_at, message));
     check(&binary.left)?;
     check(&binary.right)?;
+    let Binary { op, return_bool, matching, .. } = binary;
     let types = [binary.left.value_type(), binary.right.value_type()];
-    let vectors = types.iter().filter(|found| **found == ValueType::InstantVector).count();
+    if *return_bool && !op.is_comparison() {
+        return fail_at_operator("bool modifier can only be used on comparison operators");
+    }
+    if types == [ValueType::Scalar; 2] && op.is_comparison() && !return_bool {
+        return fail_at_operator("comparisons between scalars must use BOOL modifier");
+    }
+    let both = matching.labels.iter().find(|label| matching.on && matching.include.contains(label));
+    if let Some(both) = both {
+        let message = format!("label {} must not occur in ON and GROUP clause at once", quote(both));
+        return fail_at_operator(&message);
+    }
     for (side, found) in [&binary.left, &binary.right].into_iter().zip(types) {
         if !matches!(found, ValueType::Scalar | ValueType::InstantVector) {
             let message = "binary expression must contain only scalar and instant vector types";
             return Err(ParseError::new(side.at, message));
         }
     }
-    if vectors < 2 {
-        if binary.op.is_set() {
-            let symbol = quote(binary.op.symbol());
-            return fail(format!("set operator {symbol} not allowed in binary scalar expression"));
+    let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+    let symbol = quote(op.symbol());
+    if types != [ValueType::InstantVector; 2] {
+        if !matching.labels.is_empty() {
+            return fail("vector matching only allowed between instant vectors");
         }
-        let matching = &binary.matching;
-        if !matching.labels.is_empty() || matching.on || matching.cardinality != Cardinality::OneToOne {
-            return fail("vector matching only allowed between instant vectors".into());
+        if fills {
+            return fail("filling in missing series only allowed between instant vectors");
         }
-        if matching.fill_left.is_some() || matching.fill_right.is_some() {
-            return fail("filling in missing series only allowed between instant vectors".into());
+        if op.is_set() {
+            return fail(&format!("set operator {symbol} not allowed in binary scalar expression"));
         }
-    }
-    if vectors == 0 && binary.op.is_comparison() && !binary.return_bool {
-        return fail("comparisons between scalars must use BOOL modifier".into());
+    } else if op.is_set() {
+        if matching.cardinality != Cardinality::ManyToMany {
+            return fail(&format!("no grouping allowed for {symbol} operation"));
+        }
+        if fills {
+            return fail("filling in missing series not allowed for set operators");
+        }
     }
     Ok(())
 }
@@ -117,7 +144,7 @@ fn check_call(function: &Function, args: &[Expr], expr: &Expr) -> Result<(), Par
         return fail(format!("expected {bound} argument(s) in call to {name}, got {}", args.len()));
     }
     for (index, arg) in args.iter().enumerate() {
-        if function.name == "info" && index == 1 {
+        if function.name == "info" && index == 1 && arg.value_type() == ValueType::InstantVector {
             check_info_selector(arg)?;
             continue;
         }
@@ -130,11 +157,7 @@ fn check_call(function: &Function, args: &[Expr], expr: &Expr) -> Result<(), Par
 /// The second argument of `info` names labels of info metrics and is no selector of series on its own.
 fn check_info_selector(arg: &Expr) -> Result<(), ParseError> {
     let ExprKind::Selector(selector) = &arg.kind else {
-        let message = format!(
-            "expected label selectors as the second argument to \"info\" function, got {}",
-            arg.value_type().name()
-        );
-        return Err(ParseError::new(arg.at, message));
+        return Err(ParseError::new(arg.at, "expected label selectors only"));
     };
     if selector.name.is_some() {
         return Err(ParseError::new(arg.at, "expected label selectors only, got vector selector instead"));

@@ -42,6 +42,9 @@ pub(super) fn tokenize(text: &str) -> Vec<Spanned> {
         line: 1,
         line_start: 0,
         in_brackets: false,
+        awaits_duration: false,
+        had_duration: false,
+        had_colon: false,
         open_brace: None,
         open_parens: Vec::new(),
     };
@@ -63,6 +66,10 @@ struct Lexer<'t> {
     line_start: usize,
     /// Between `[` and `]` a colon separates range and step and is not part of a name.
     in_brackets: bool,
+    /// Behind `[`, an operator or a colon: nothing but a duration may follow, and words are none but its functions.
+    awaits_duration: bool,
+    had_duration: bool,
+    had_colon: bool,
     open_brace: Option<Position>,
     open_parens: Vec<Position>,
 }
@@ -85,7 +92,9 @@ impl<'t> Lexer<'t> {
                     self.line_start = self.at;
                 }
                 Some(b' ' | b'\t' | b'\r') => self.at += 1,
-                Some(b'#') => self.at += self.rest().find('\n').unwrap_or(self.rest().len()),
+                Some(b'#') if !self.awaits_duration => {
+                    self.at += self.rest().find('\n').unwrap_or(self.rest().len())
+                }
                 _ => return,
             }
         }
@@ -101,36 +110,91 @@ impl<'t> Lexer<'t> {
     fn token(&mut self, start: Position) -> Result<Token, ParseError> {
         let rest = self.rest();
         let Some(first) = rest.chars().next() else {
-            if self.open_brace.is_some() {
-                return Err(ParseError::new(start, "unexpected end of input inside braces"));
-            }
-            if self.in_brackets {
-                return Err(ParseError::new(start, "unexpected end of input in range or subquery selector"));
-            }
-            if !self.open_parens.is_empty() {
-                return Err(ParseError::new(start, "unclosed left parenthesis"));
-            }
-            return Ok(Token::End);
+            let fault = match () {
+                () if self.open_brace.is_some() => "unexpected end of input inside braces",
+                () if self.awaits_duration => "unexpected end of input in duration expression",
+                () if !self.open_parens.is_empty() => "unclosed left parenthesis",
+                () if self.in_brackets => "unclosed left bracket",
+                () => return Ok(Token::End),
+            };
+            return Err(ParseError::new(start, fault));
         };
-        let second_is_digit = rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
-        match first {
-            '"' | '\'' | '`' => return self.string(start, first),
-            '0'..='9' => return self.number_or_duration(start),
-            '.' if second_is_digit => return self.number_or_duration(start),
-            c if c.is_ascii_alphabetic() || c == '_' || (c == ':' && !self.in_brackets) => {
-                return self.word(start);
-            }
-            _ => {}
+        let is_letter = first.is_ascii_alphabetic() || first == '_';
+        if self.open_brace.is_some() {
+            return match first {
+                '"' | '\'' | '`' => self.string(start, first),
+                _ if is_letter => Ok(self.word()),
+                '=' if rest.starts_with("==") => self.symbol("=", start),
+                '=' | '!' | '{' | '}' | ',' => self.operator(start, first),
+                _ => Err(unexpected_character(start, " inside braces", first)),
+            };
         }
-        let Some(&symbol) = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) else {
-            let place = if first == '!' { " after '!'" } else { "" };
-            let found = if first == '!' { rest.chars().nth(1) } else { Some(first) };
-            let found = found.map_or_else(|| "end of input".to_owned(), quote_char);
-            return Err(ParseError::new(start, format!("unexpected character{place}: {found}")));
-        };
+        let starts_number =
+            first.is_ascii_digit() || first == '.' && rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
+        if starts_number {
+            (self.awaits_duration, self.had_duration) = (false, true);
+            return self.number_or_duration(start);
+        }
+        if self.in_brackets && (is_letter || first == ':') {
+            return self.in_duration(start, first);
+        }
+        match first {
+            _ if self.awaits_duration && !"()+-*/%^,]".contains(first) => {
+                Err(unexpected_character(start, " in duration expression", first))
+            }
+            '"' | '\'' | '`' => self.string(start, first),
+            _ if is_letter || first == ':' => Ok(self.word()),
+            _ => self.operator(start, first),
+        }
+    }
+
+    /// A colon or a word between brackets.
+    fn in_duration(&mut self, start: Position, first: char) -> Result<Token, ParseError> {
+        let fail = |message: &str| Err(ParseError::new(start, message));
+        if first == ':' {
+            if self.awaits_duration && !self.had_duration {
+                let behind = Position { offset: start.offset + 1, column: start.column + 1, ..start };
+                return Err(ParseError::new(
+                    behind,
+                    "unexpected colon before duration in duration expression",
+                ));
+            }
+            if std::mem::replace(&mut self.had_colon, true) {
+                return fail("unexpected colon ':'");
+            }
+            return self.symbol(":", start);
+        }
+        let token = self.word();
+        let is_function = matches!(&token, Token::Word(word) if OF_DURATIONS.iter().any(|one| word.eq_ignore_ascii_case(one)));
+        match (is_function, self.awaits_duration) {
+            (true, _) => Ok(token),
+            (false, true) => Err(unexpected_character(start, " in duration expression", first)),
+            (false, false) => fail(&format!("unexpected character: {}, expected ':'", quote_char(first))),
+        }
+    }
+
+    fn symbol(&mut self, symbol: &'static str, start: Position) -> Result<Token, ParseError> {
         self.nest(symbol, start)?;
         self.at += symbol.len();
         Ok(Token::Symbol(symbol))
+    }
+
+    fn operator(&mut self, start: Position, first: char) -> Result<Token, ParseError> {
+        let rest = self.rest();
+        let place = if self.open_brace.is_some() { " inside braces" } else { "" };
+        match SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) {
+            // Regular expressions belong between braces.
+            Some(&("=~" | "!~")) if place.is_empty() => {
+                Err(unexpected_character(start, &format!(" after '{first}'"), '~'))
+            }
+            Some(symbol) => self.symbol(symbol, start),
+            None if first == '!' => {
+                // As Go prints the end of a text.
+                let second = rest.chars().nth(1).unwrap_or(char::REPLACEMENT_CHARACTER);
+                Err(unexpected_character(start, &format!(" after '!'{place}"), second))
+            }
+            None => Err(unexpected_character(start, "", first)),
+        }
     }
 
     fn nest(&mut self, symbol: &str, start: Position) -> Result<(), ParseError> {
@@ -149,15 +213,17 @@ impl<'t> Lexer<'t> {
             "[" if std::mem::replace(&mut self.in_brackets, true) => {
                 return Err(ParseError::new(start, "unexpected left bracket '['"));
             }
+            "[" => (self.awaits_duration, self.had_duration, self.had_colon) = (true, false, false),
             "]" if !std::mem::take(&mut self.in_brackets) => {
                 return Err(ParseError::new(start, "unexpected right bracket ']'"));
             }
+            "]" => self.awaits_duration = false,
             _ => {}
         }
         Ok(())
     }
 
-    fn word(&mut self, start: Position) -> Result<Token, ParseError> {
+    fn word(&mut self) -> Token {
         let colons = !self.in_brackets && self.open_brace.is_none();
         let rest = self.rest();
         let length = rest
@@ -165,44 +231,27 @@ impl<'t> Lexer<'t> {
             .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_' || (*b == b':' && colons))
             .count();
         let word = rest.get(..length).unwrap_or_default().to_owned();
-        if word.is_empty() {
-            // A colon inside braces.
-            return Err(ParseError::new(start, "unexpected character inside braces: ':'"));
-        }
         self.at += length;
-        Ok(Token::Word(word))
+        Token::Word(word)
     }
 
     fn number_or_duration(&mut self, start: Position) -> Result<Token, ParseError> {
         let rest = self.rest();
-        let bytes = rest.as_bytes();
-        let mut length = number_length(bytes);
-        let word_goes_on = |at: usize| bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        if !word_goes_on(length) {
-            let literal = rest.get(..length).unwrap_or_default();
-            let value = parse_number(literal)
-                .ok_or_else(|| ParseError::new(start, format!("error parsing number: {}", quote(literal))))?;
-            self.at += length;
-            return Ok(Token::Number(value));
-        }
-        while word_goes_on(length) {
-            length += 1;
-        }
-        let literal = rest.get(..length).unwrap_or_default();
-        let looks_like_duration = literal.bytes().all(|b| b.is_ascii_digit() || b"ywdhms".contains(&b));
-        if !looks_like_duration {
-            let message = format!("bad number or duration syntax: {}", quote(literal));
-            return Err(ParseError::new(start, message));
-        }
-        let duration = parse_duration_ms(literal).map_err(|error| {
-            let message = match error {
-                ParseDurationError::Invalid(text) => {
-                    format!("bad number or duration syntax: {}", quote(&text))
-                }
-                error => error.to_string(),
-            };
+        let literal = |length: usize| rest.get(..length).unwrap_or(rest);
+        let read = match number_length(rest.as_bytes()) {
+            Ok(length) => {
+                self.at += length;
+                return Ok(Token::Number(number(literal(length), start)?));
+            }
+            Err(read) => read,
+        };
+        let length = duration_length(rest.as_bytes(), read).map_err(|read| {
+            let message = format!("bad number or duration syntax: {}", quote(literal(read)));
             ParseError::new(start, message)
         })?;
+        let literal = literal(length);
+        let duration = parse_duration_ms(literal)
+            .map_err(|error| ParseError::new(start, duration_fault(literal, &error)))?;
         self.at += length;
         Ok(Token::Duration(duration))
     }
@@ -225,8 +274,8 @@ impl<'t> Lexer<'t> {
                 '\n' if delimiter != '`' => break,
                 '\\' if delimiter != '`' => {
                     let tail = body.get(at + 1..).unwrap_or_default();
-                    let (escaped, length) = unescape(tail, delimiter)
-                        .ok_or_else(|| ParseError::new(start, "unknown escape sequence in string literal"))?;
+                    let (escaped, length) =
+                        unescape(tail, delimiter).map_err(|fault| ParseError::new(start, fault))?;
                     bytes.extend_from_slice(&escaped);
                     for _ in tail.get(..length).unwrap_or_default().chars() {
                         chars.next();
@@ -240,17 +289,41 @@ impl<'t> Lexer<'t> {
     }
 }
 
+/// The functions of duration expressions.
+const OF_DURATIONS: [&str; 4] = ["step", "range", "min_of", "max_of"];
+
+fn unexpected_character(start: Position, place: &str, found: char) -> ParseError {
+    ParseError::new(start, format!("unexpected character{place}: {}", quote_char(found)))
+}
+
+/// As Go quotes a character.
 fn quote_char(c: char) -> String {
-    if c == '\'' { "'\\''".into() } else { format!("'{c}'") }
+    match c {
+        '\'' => "'\\''".into(),
+        '"' => "'\"'".into(),
+        c => quote(c.encode_utf8(&mut [0; 4])).replace('"', "'"),
+    }
 }
 
 /// The escape behind a backslash: what it stands for and how many bytes of `tail` it took.
-fn unescape(tail: &str, delimiter: char) -> Option<(Vec<u8>, usize)> {
-    let code = tail.chars().next()?;
-    let one = |byte: u8| Some((vec![byte], 1));
+fn unescape(tail: &str, delimiter: char) -> Result<(Vec<u8>, usize), String> {
+    let not_terminated = || "escape sequence not terminated".to_owned();
+    let code_point = |c: char| format!("U+{:04X} {}", u32::from(c), quote_char(c));
+    let code = tail.chars().next().ok_or_else(not_terminated)?;
     let by_number = |digits: std::ops::Range<usize>, radix: u32| {
-        u32::from_str_radix(tail.get(digits.clone())?, radix).ok().map(|number| (number, digits.end))
+        let mut number: u32 = 0;
+        let mut chars = tail.chars().skip(digits.start);
+        for _ in digits.clone() {
+            let c = chars.next().ok_or_else(not_terminated)?;
+            let digit = c
+                .to_digit(radix)
+                .ok_or_else(|| format!("illegal character {} in escape sequence", code_point(c)))?;
+            number = number.wrapping_mul(radix).wrapping_add(digit);
+        }
+        Ok::<_, String>((number, digits.end))
     };
+    let invalid = || "escape sequence is an invalid Unicode code point".to_owned();
+    let one = |byte: u8| Ok((vec![byte], 1));
     match code {
         'a' => one(7),
         'b' => one(8),
@@ -264,44 +337,120 @@ fn unescape(tail: &str, delimiter: char) -> Option<(Vec<u8>, usize)> {
         'x' => by_number(1..3, 16).map(|(number, used)| (vec![number as u8], used)),
         '0'..='7' => {
             let (number, used) = by_number(0..3, 8)?;
-            Some((vec![u8::try_from(number).ok()?], used))
+            Ok((vec![u8::try_from(number).map_err(|_| invalid())?], used))
         }
         'u' | 'U' => {
             let (number, used) = by_number(if code == 'u' { 1..5 } else { 1..9 }, 16)?;
-            Some((char::from_u32(number)?.to_string().into_bytes(), used))
+            Ok((char::from_u32(number).ok_or_else(invalid)?.to_string().into_bytes(), used))
         }
-        _ => None,
+        c => Err(format!("unknown escape sequence {}", code_point(c))),
     }
 }
 
-/// How many bytes belong to the number that starts here: `0x1f`, `12`, `1.5e-3`, with `_` between digits.
-fn number_length(bytes: &[u8]) -> usize {
-    let digits_from = |start: usize, hex: bool| {
-        let digit = |b: u8| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
-        let mut at = start;
-        while let Some(&b) = bytes.get(at) {
-            let separator = b == b'_' && at > start && bytes.get(at + 1).is_some_and(|b| digit(*b));
-            if !digit(b) && !separator {
-                break;
+/// Reads bytes one by one.
+struct Bytes<'b> {
+    bytes: &'b [u8],
+    at: usize,
+}
+
+impl Bytes<'_> {
+    fn is(&self, set: &[u8]) -> bool {
+        self.bytes.get(self.at).is_some_and(|byte| set.contains(byte))
+    }
+
+    fn take(&mut self, set: &[u8]) -> bool {
+        let found = self.is(set);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    fn word_goes_on(&self) -> bool {
+        self.bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    }
+}
+
+/// How many bytes belong to the number that starts here: `0x1f`, `12`, `1.5e-3`, with `_` between digits. If it is
+/// none, how many were looked at; they may begin a duration.
+fn number_length(bytes: &[u8]) -> Result<usize, usize> {
+    let mut text = Bytes { bytes, at: 0 };
+    let is_hex = matches!(bytes, [b'0', b'x' | b'X', ..]);
+    let digits: &[u8] = if is_hex { b"0123456789abcdefABCDEF" } else { b"0123456789" };
+    if is_hex {
+        text.at = 2;
+        text.take(b"_");
+    }
+    let (mut had_dot, mut had_exponent) = (false, false);
+    // As in Prometheus a point that comes first is not counted.
+    let _ = (text.take(b"0"), text.take(b"."), text.take(digits));
+    loop {
+        if text.is(b".") {
+            text.at += 1;
+            if std::mem::replace(&mut had_dot, true) || text.take(b"_.") || is_hex {
+                return Err(text.at);
             }
-            at += 1;
+        } else if text.is(b"eE") {
+            text.at += 1;
+            if std::mem::replace(&mut had_exponent, true) {
+                return Err(text.at);
+            }
+            text.take(b"+-");
+            if text.take(b"._eE") || text.is_at_end() {
+                return Err(text.at);
+            }
+        } else if text.take(b"_") {
+            if text.take(b"._eE") || text.is_at_end() {
+                return Err(text.at);
+            }
+        } else if !text.take(digits) {
+            break;
         }
-        at
+        while text.take(digits) {}
+    }
+    if text.word_goes_on() { Err(text.at) } else { Ok(text.at) }
+}
+
+/// Where the duration ends whose first number ends at `at`. If it is none, how many bytes were looked at.
+fn duration_length(bytes: &[u8], at: usize) -> Result<usize, usize> {
+    let mut text = Bytes { bytes, at };
+    let mut units: &[u8] = b"smhdwy";
+    loop {
+        if !text.take(units) {
+            return Err(text.at);
+        }
+        text.take(b"s");
+        if !text.take(b"0123456789") {
+            break;
+        }
+        while text.take(b"0123456789") {}
+        // Years come first.
+        units = b"smhdw";
+    }
+    if text.word_goes_on() { Err(text.at + 1) } else { Ok(text.at) }
+}
+
+fn number(literal: &str, start: Position) -> Result<f64, ParseError> {
+    let fault = match parse_number(literal) {
+        Some(value) if value.is_finite() => return Ok(value),
+        Some(_) => "value out of range",
+        None => "invalid syntax",
     };
-    if matches!(bytes, [b'0', b'x' | b'X', ..]) {
-        return digits_from(2, true);
-    }
-    let mut at = digits_from(0, false);
-    if bytes.get(at) == Some(&b'.') {
-        at = digits_from(at + 1, false);
-    }
-    if matches!(bytes.get(at), Some(b'e' | b'E')) {
-        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-        if bytes.get(at + 1 + sign).is_some_and(u8::is_ascii_digit) {
-            at = digits_from(at + 1 + sign, false);
+    let message = format!("error parsing number: strconv.ParseFloat: parsing {}: {fault}", quote(literal));
+    Err(ParseError::new(start, message))
+}
+
+fn duration_fault(literal: &str, error: &ParseDurationError) -> String {
+    let units = literal.split(|c: char| c.is_ascii_digit()).filter(|unit| !unit.is_empty());
+    let unknown = units.into_iter().find(|unit| !["ms", "s", "m", "h", "d", "w", "y"].contains(unit));
+    match (unknown, error) {
+        (Some(unit), ParseDurationError::Invalid(_)) => {
+            format!("unknown unit {} in duration {}", quote(unit), quote(literal))
         }
+        _ => error.to_string(),
     }
-    at
 }
 
 /// Reads a number literal without sign: decimal, hexadecimal, `Inf` or `NaN` in any case.

@@ -73,7 +73,8 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 pub fn parse_with(text: &str, features: &Features) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(text, *features)?;
     if parser.peek() == &Token::End {
-        return Err(ParseError::new(parser.position(), "no expression found in input"));
+        let at = if text.is_empty() { Position::UNKNOWN } else { Position::START };
+        return Err(ParseError::new(at, "no expression found in input"));
     }
     let expr = parser.expr(0)?;
     if parser.peek() != &Token::End {
@@ -120,11 +121,21 @@ fn class_of(word: &str) -> WordClass {
     }
 }
 
+/// Whether a word is a keyword wherever it stands.
+fn never_a_name(word: &str) -> bool {
+    let keywords = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
+    keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
+}
+
 struct Parser<'t> {
     text: &'t str,
     tokens: Vec<Spanned>,
     next: usize,
     depth: u16,
+    /// Aggregations whose arguments are being read.
+    aggregations: u16,
+    /// What an error in the duration that is being read says of its place.
+    of_duration: &'static str,
     features: Features,
 }
 
@@ -132,9 +143,10 @@ impl<'t> Parser<'t> {
     fn new(text: &'t str, features: Features) -> Result<Parser<'t>, ParseError> {
         if text.len() > MAX_QUERY_BYTES {
             let message = format!("query is longer than {MAX_QUERY_BYTES} bytes");
-            return Err(ParseError::new(Position { offset: 0, line: 1, column: 1 }, message));
+            return Err(ParseError::new(Position::START, message));
         }
-        Ok(Parser { text, tokens: lexer::tokenize(text), next: 0, depth: 0, features })
+        let tokens = lexer::tokenize(text);
+        Ok(Parser { text, tokens, next: 0, depth: 0, aggregations: 0, of_duration: "", features })
     }
 
     fn peek(&self) -> &Token {
@@ -147,7 +159,7 @@ impl<'t> Parser<'t> {
 
     fn position(&self) -> Position {
         let spanned = self.tokens.get(self.next).or(self.tokens.last());
-        spanned.map_or(Position { offset: 0, line: 1, column: 1 }, |spanned| spanned.start)
+        spanned.map_or(Position::START, |spanned| spanned.start)
     }
 
     fn advance(&mut self) {
@@ -193,6 +205,7 @@ impl<'t> Parser<'t> {
         let found = match self.peek() {
             // Between braces words have no meaning of their own.
             Token::Word(_) if context.starts_with("label matching") => format!("identifier {}", quote(text)),
+            Token::Word(word) if parse_number(word).is_some() => format!("number {}", quote(text)),
             Token::Word(word) => match class_of(&word.to_ascii_lowercase()) {
                 WordClass::Operator => format!("<op:{text}>"),
                 WordClass::Aggregator => format!("<aggr:{text}>"),
@@ -209,7 +222,11 @@ impl<'t> Parser<'t> {
             Token::End => "end of input".into(),
             Token::Broken(error) => return error.clone(),
         };
-        let place = if context.is_empty() { String::new() } else { format!(" in {context}") };
+        let place = match context {
+            "" if self.aggregations > 0 => " in aggregation".into(),
+            "" => String::new(),
+            context => format!(" in {context}"),
+        };
         ParseError::new(self.position(), format!("unexpected {found}{place}"))
     }
 
@@ -248,12 +265,13 @@ impl<'t> Parser<'t> {
                 if precedence <= min_precedence {
                     break;
                 }
+                let op_at = parser.position();
                 parser.advance();
                 let (return_bool, matching) = parser.binary_modifiers(op)?;
                 let right = parser.expr(if op == BinaryOp::Pow { precedence - 1 } else { precedence })?;
                 let (at, depth) = (left.at, left.depth.max(right.depth));
                 let (left_side, right_side) = (Box::new(left), Box::new(right));
-                let binary = Binary { op, left: left_side, right: right_side, return_bool, matching };
+                let binary = Binary { op, op_at, left: left_side, right: right_side, return_bool, matching };
                 left = parser.node(ExprKind::Binary(binary), at, depth)?;
             }
             Ok(left)
@@ -365,7 +383,8 @@ impl<'t> Parser<'t> {
                 return self.aggregate(op, at);
             }
         }
-        if next_opens {
+        let class = class_of(&word.to_ascii_lowercase());
+        if next_opens && !word.contains(':') && matches!(class, WordClass::Name | WordClass::OfDuration) {
             self.advance();
             return self.call(&word, at);
         }
@@ -375,8 +394,7 @@ impl<'t> Parser<'t> {
             self.advance();
             return Ok(Expr::leaf(ExprKind::Number { value, as_duration: false }, at));
         }
-        let keyword = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
-        if keyword.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)) {
+        if never_a_name(&word) {
             return Err(self.unexpected(""));
         }
         self.advance();
@@ -387,15 +405,25 @@ impl<'t> Parser<'t> {
         // `step` and the like are keywords of duration expressions, hence take any case.
         let folded = name.to_ascii_lowercase();
         let any_case = ["start", "end", "step", "range", "min_of", "max_of"].contains(&folded.as_str());
+        let args = self.args("")?;
         let Some(function) = find_function(if any_case { &folded } else { name }) else {
             return Err(ParseError::new(at, format!("unknown function with name {}", quote(name))));
         };
         if function.experimental && !self.features.experimental_functions {
             return Err(ParseError::new(at, format!("function {} is not enabled", quote(name))));
         }
-        let args = self.args("")?;
         let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
         self.node(ExprKind::Call { function, args }, at, depth)
+    }
+
+    /// Whether an expression may begin here, or what cannot be read.
+    fn starts_expression(&self) -> bool {
+        match self.peek() {
+            Token::Symbol(symbol) => matches!(*symbol, "(" | "{" | "+" | "-"),
+            Token::Word(word) => !never_a_name(word),
+            Token::Number(_) | Token::Duration(_) | Token::Str(_) | Token::Broken(_) => true,
+            Token::End => false,
+        }
     }
 
     /// `(a, b)`
@@ -410,7 +438,7 @@ impl<'t> Parser<'t> {
                 if !self.take_symbol(",") {
                     return Err(self.unexpected(context));
                 }
-                if self.at_symbol(")") {
+                if !self.starts_expression() {
                     return Err(ParseError::new(comma, "trailing commas not allowed in function call args"));
                 }
             }
@@ -420,12 +448,10 @@ impl<'t> Parser<'t> {
     }
 
     fn aggregate(&mut self, op: AggregateOp, at: Position) -> Result<Expr, ParseError> {
-        if op.is_experimental() && !self.features.experimental_functions {
-            let message = format!("{}() is experimental and must be enabled", op.name());
-            return Err(ParseError::new(at, message));
-        }
         let mut modifier = self.grouping_modifier()?;
-        let mut args = self.args("aggregation")?;
+        self.aggregations += 1;
+        let mut args = self.args("")?;
+        self.aggregations -= 1;
         if modifier.is_none() {
             modifier = self.grouping_modifier()?;
         }
@@ -433,6 +459,13 @@ impl<'t> Parser<'t> {
         let wanted = 1 + usize::from(op.param_type().is_some());
         if args.is_empty() {
             return Err(ParseError::new(at, "no arguments for aggregate expression provided"));
+        }
+        if op.is_experimental() && !self.features.experimental_functions {
+            let message = format!(
+                "{}() is experimental and must be enabled with --enable-feature=promql-experimental-functions",
+                op.name()
+            );
+            return Err(ParseError::new(at, message));
         }
         if args.len() != wanted {
             let message = format!(
@@ -480,46 +513,33 @@ impl<'t> Parser<'t> {
         Ok(labels)
     }
 
+    /// `bool`, `on`, `ignoring` and what goes with them.
     fn binary_modifiers(&mut self, op: BinaryOp) -> Result<(bool, Matching), ParseError> {
         let mut matching = Matching::default();
         if op.is_set() {
             matching.cardinality = Cardinality::ManyToMany;
         }
-        let at = self.position();
         let return_bool = self.take_word("bool");
-        if return_bool && !op.is_comparison() {
-            return Err(ParseError::new(at, "bool modifier can only be used on comparison operators"));
-        }
         matching.on = self.at_word("on");
         if matching.on || self.at_word("ignoring") {
             self.advance();
             matching.labels = self.labels()?;
             let group_left = self.at_word("group_left");
             if group_left || self.at_word("group_right") {
-                let at = self.position();
                 self.advance();
-                if op.is_set() {
-                    let message = format!("no grouping allowed for {} operation", quote(op.symbol()));
-                    return Err(ParseError::new(at, message));
-                }
                 matching.cardinality =
                     if group_left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
-                if self.at_symbol("(") {
+                if self.at_symbol("(") || !self.starts_expression() {
                     matching.include = self.labels()?;
                 }
             }
         }
-        self.fill_modifiers(op, &mut matching)?;
-        let both = matching.labels.iter().find(|label| matching.include.contains(label));
-        if let Some(both) = both.filter(|_| matching.on) {
-            let message = format!("label {} must not occur in ON and GROUP clause at once", quote(both));
-            return Err(ParseError::new(at, message));
-        }
+        self.fill_modifiers(&mut matching)?;
         Ok((return_bool, matching))
     }
 
     /// `fill(x)`, `fill_left(x)`, `fill_right(x)`; a metric may be called so too, hence the parenthesis.
-    fn fill_modifiers(&mut self, op: BinaryOp, matching: &mut Matching) -> Result<(), ParseError> {
+    fn fill_modifiers(&mut self, matching: &mut Matching) -> Result<(), ParseError> {
         loop {
             let (left, right) = if self.at_word("fill") {
                 (true, true)
@@ -536,11 +556,6 @@ impl<'t> Parser<'t> {
             }
             if !self.features.fill_modifiers {
                 return Err(ParseError::new(at, "binop fill modifiers are experimental and not enabled"));
-            }
-            if op.is_set() {
-                let message =
-                    format!("filling in missing series not allowed for set operators {}", quote(op.symbol()));
-                return Err(ParseError::new(at, message));
             }
             self.advance();
             self.advance();
@@ -568,7 +583,7 @@ impl<'t> Parser<'t> {
             _ => None,
         };
         let Some(value) = value else {
-            return Err(self.unexpected(&format!("{context}, expected timestamp")));
+            return Err(self.unexpected(context));
         };
         self.advance();
         Ok(if negate { -value } else { value })

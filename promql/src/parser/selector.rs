@@ -5,13 +5,11 @@ use pharos_model::{METRIC_NAME, MatchOp, Matcher};
 use super::lexer::Token;
 use super::{ParseError, Parser};
 use crate::ast::{At, Expr, ExprKind, Extension, Position, Selector, Subquery, TimeShift};
-use crate::text::{format_float, is_valid_name, quote};
+use crate::text::format_float;
 
 impl Parser<'_> {
     /// A selector whose name, if any, is already read.
     pub(super) fn selector(&mut self, name: Option<String>, at: Position) -> Result<Expr, ParseError> {
-        let stands_before_braces = name.is_some();
-        let mut name = name;
         let mut matchers = Vec::new();
         if self.take_symbol("{") {
             let mut first = true;
@@ -24,18 +22,10 @@ impl Parser<'_> {
                         break;
                     }
                 }
-                self.matcher(&mut name, &mut matchers)?;
+                matchers.push(self.matcher()?);
             }
         }
         if let Some(name) = &name {
-            let twice = matchers.iter().find(|matcher: &&Matcher| {
-                matcher.name() == METRIC_NAME && (stands_before_braces || matcher.op() == MatchOp::Equal)
-            });
-            if let Some(twice) = twice {
-                let message =
-                    format!("metric name must not be set twice: {} or {}", quote(name), quote(twice.value()));
-                return Err(ParseError::new(at, message));
-            }
             matchers.push(Matcher::equal(METRIC_NAME, name.clone()));
         }
         let selector = Selector { name, matchers, time: TimeShift::default(), extension: None };
@@ -43,31 +33,20 @@ impl Parser<'_> {
     }
 
     /// `label="value"`, or a metric name alone in quotes.
-    fn matcher(&mut self, name: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
+    fn matcher(&mut self) -> Result<Matcher, ParseError> {
         let at = self.position();
         let (label, quoted) = match self.peek().clone() {
             Token::Word(word) => (word, false),
             Token::Str(text) => (text, true),
             _ => return Err(self.unexpected("label matching, expected identifier or \"}\"")),
         };
-        if quoted && !is_valid_name(&label) {
-            return Err(ParseError::new(at, format!("invalid label name {}", quote(&label))));
-        }
         self.advance();
         let op = match self.peek() {
             Token::Symbol("=") => MatchOp::Equal,
             Token::Symbol("!=") => MatchOp::NotEqual,
             Token::Symbol("=~") => MatchOp::Regex,
             Token::Symbol("!~") => MatchOp::NotRegex,
-            Token::Symbol("," | "}") if quoted => {
-                if let Some(first) = name {
-                    let message =
-                        format!("metric name must not be set twice: {} or {}", quote(first), quote(&label));
-                    return Err(ParseError::new(at, message));
-                }
-                *name = Some(label);
-                return Ok(());
-            }
+            _ if quoted => return Ok(Matcher::equal(METRIC_NAME, label)),
             _ => return Err(self.unexpected("label matching, expected label matching operator")),
         };
         self.advance();
@@ -75,22 +54,15 @@ impl Parser<'_> {
             return Err(self.unexpected("label matching, expected string"));
         };
         self.advance();
-        let matcher =
-            Matcher::new(label, op, value).map_err(|fault| ParseError::new(at, fault.to_string()))?;
-        matchers.push(matcher);
-        Ok(())
+        Matcher::new(label, op, value).map_err(|fault| ParseError::new(at, fault.to_string()))
     }
 
     /// `[5m]` or `[5m:1m]` behind `operand`.
     pub(super) fn range_or_subquery(&mut self, operand: Expr) -> Result<Expr, ParseError> {
         let bracket = self.position();
         self.advance();
-        if self.at_symbol("]") || self.at_symbol(":") {
-            return Err(
-                self.unexpected("subquery or range selector, expected number, duration, step(), or range()")
-            );
-        }
-        let range = self.duration()?;
+        let range =
+            self.duration("subquery or range selector, expected number, duration, step(), or range()")?;
         let at = operand.at;
         if self.take_symbol("]") {
             let ExprKind::Selector(selector) = operand.kind else {
@@ -111,7 +83,8 @@ impl Parser<'_> {
         if !self.take_symbol(":") {
             return Err(self.unexpected("subquery or range, expected \":\" or \"]\""));
         }
-        let step = if self.at_symbol("]") { None } else { Some(self.duration()?) };
+        let in_step = "subquery selector, expected number, duration, step(), range(), or \"]\"";
+        let step = if self.at_symbol("]") { None } else { Some(self.duration(in_step)?) };
         self.expect_symbol("]", "subquery selector")?;
         let depth = operand.depth;
         let subquery = Subquery { operand: Box::new(operand), range, step, time: TimeShift::default() };
@@ -148,8 +121,9 @@ impl Parser<'_> {
         let modifier = match edge {
             Some(edge) => {
                 self.advance();
-                self.expect_symbol("(", "@")?;
-                self.expect_symbol(")", "@")?;
+                if !self.take_symbol("(") || !self.take_symbol(")") {
+                    return Err(self.unexpected("@, expected timestamp"));
+                }
                 edge
             }
             None => {
