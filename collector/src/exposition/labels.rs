@@ -4,6 +4,8 @@ use pharos_model::METRIC_NAME;
 
 use super::text::closing_quote;
 
+const BLANKS: [char; 2] = [' ', '\t'];
+
 /// A name and its value, borrowed where nothing is escaped.
 pub(crate) type LabelText<'a> = (Cow<'a, str>, Cow<'a, str>);
 
@@ -11,42 +13,34 @@ pub(crate) type LabelText<'a> = (Cow<'a, str>, Cow<'a, str>);
 pub(crate) fn series_labels(series: &str) -> Result<Vec<LabelText<'_>>, String> {
     let mut labels = Vec::new();
     let (name, braces) = match series.split_once('{') {
-        Some((name, braces)) => (name.trim_end(), braces.strip_suffix('}').unwrap_or(braces)),
+        Some((name, braces)) => (name.trim_end_matches(BLANKS), braces.strip_suffix('}').unwrap_or(braces)),
         None => (series, ""),
     };
     if !name.is_empty() {
         labels.push((Cow::Borrowed(METRIC_NAME), Cow::Borrowed(name)));
     }
-    let mut rest = braces.trim_start();
+    let mut rest = braces.trim_start_matches(BLANKS);
     while !rest.is_empty() {
         let (label, after, quoted) = word(rest)?;
         match after.strip_prefix('=') {
             Some(after) => {
-                let Some(value) = after.trim_start().strip_prefix('"') else {
+                let Some(value) = after.trim_start_matches(BLANKS).strip_prefix('"') else {
                     return Err(format!("the value of label {label:?} is not quoted"));
                 };
                 let end = closing_quote(value)
                     .ok_or_else(|| format!("the value of label {label:?} does not end"))?;
                 labels.push((label, unescape(value.get(..end).unwrap_or_default())));
-                rest = value.get(end + 1..).unwrap_or_default().trim_start();
+                rest = value.get(end + 1..).unwrap_or_default().trim_start_matches(BLANKS);
             }
             // A quoted text alone is the metric's name.
-            None if quoted && name.is_empty() => {
+            None if quoted && name.is_empty() && (after.is_empty() || after.starts_with(',')) => {
                 labels.push((Cow::Borrowed(METRIC_NAME), label));
                 rest = after;
             }
             None => return Err(format!("label {label:?} has no value")),
         }
-        rest = match rest.strip_prefix(',') {
-            Some(next) => next.trim_start(),
-            None if rest.is_empty() => rest,
-            None => {
-                return Err(format!(
-                    "a comma is missing before {:?}",
-                    rest.chars().take(40).collect::<String>()
-                ));
-            }
-        };
+        // Plain text takes labels without a comma between them.
+        rest = rest.strip_prefix(',').map_or(rest, |next| next.trim_start_matches(BLANKS));
     }
     Ok(labels)
 }
@@ -55,7 +49,7 @@ pub(crate) fn series_labels(series: &str) -> Result<Vec<LabelText<'_>>, String> 
 fn word(text: &str) -> Result<(Cow<'_, str>, &str, bool), String> {
     if let Some(quoted) = text.strip_prefix('"') {
         let end = closing_quote(quoted).ok_or("a quoted label name does not end")?;
-        let after = quoted.get(end + 1..).unwrap_or_default().trim_start();
+        let after = quoted.get(end + 1..).unwrap_or_default().trim_start_matches(BLANKS);
         return Ok((unescape(quoted.get(..end).unwrap_or_default()), after, true));
     }
     let end = text.bytes().position(|b| !(b.is_ascii_alphanumeric() || b == b'_')).unwrap_or(text.len());
@@ -63,7 +57,7 @@ fn word(text: &str) -> Result<(Cow<'_, str>, &str, bool), String> {
         return Err(format!("{:?} is no label name", text.chars().take(40).collect::<String>()));
     }
     let (name, after) = text.split_at(end);
-    Ok((Cow::Borrowed(name), after.trim_start(), false))
+    Ok((Cow::Borrowed(name), after.trim_start_matches(BLANKS), false))
 }
 
 /// `\\`, `\"` and `\n`; other backslashes stay as they are.

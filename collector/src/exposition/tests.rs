@@ -58,12 +58,21 @@ fn text_lines() {
         ("a{b=\"ü\"} 1", "__name__=a,b=ü 1"),
         ("# HELP a It is\\n so", "help a It is\\n so"),
         ("# TYPE a counter", "type a counter"),
-        ("#TYPE a untyped", "type a unknown"),
+        ("# TYPE a untyped", "type a unknown"),
+        ("#\t HELP \t a  two  ", "help a  two  "),
+        ("# HELP a", "help a "),
+        ("# HELP a ", "help a "),
+        // What ends a name need not be a space.
+        ("# HELP a-b words", "help a b words"),
+        // Quoted values go over lines, and commas are free.
+        ("a{b=\"c\nd\"} 1", "__name__=a,b=c\nd 1"),
+        ("a{b=\"c\" d=\"e\"} 1", "__name__=a,b=c,d=e 1"),
         ("# HELP \"my.name\" words", "help my.name words"),
     ] {
         assert_eq!(entries(line, Format::Text), Ok(vec![expected.to_string()]), "{line:?}");
     }
-    assert_eq!(entries("# a comment\n\n#\n   \n# EOF\n", Format::Text), Ok(vec![]));
+    let comments = "# a comment\n\n#\n   \n#TYPE a counter\n# HELP\n# TYPE\n# UNIT a s\n# EOF\n";
+    assert_eq!(entries(comments, Format::Text), Ok(vec![]));
     assert_eq!(unescape("a\\nb\\\\c"), "a\nb\\c");
 }
 
@@ -99,7 +108,20 @@ fn faults_are_named_with_their_line() {
         ("a{b=c} 1", Format::Text, "not quoted"),
         ("a{b} 1", Format::Text, "no value"),
         ("a{=\"c\"} 1", Format::Text, "no label name"),
-        ("a{b=\"c\"d=\"e\"} 1", Format::Text, "comma"),
+        ("{\"a\"b=\"c\"} 1", Format::Text, "has no value"),
+        ("a{b=\"c\"\n} 1", Format::Text, "do not end"),
+        ("a{b=\"c\\\nd\"} 1", Format::Text, "do not end"),
+        ("a{b=\"c\nd\"} 1\nb", Format::Text, "line 3: series \"b\" has no value"),
+        ("a{b=\"c\"d=\"e\"} 1\n# EOF", Format::OpenMetrics, "do not end"),
+        ("a{b=\"c\nd\"} 1\n# EOF", Format::OpenMetrics, "do not end"),
+        ("a{b=\"c\", d=\"e\"} 1\n# EOF", Format::OpenMetrics, "do not end"),
+        ("a {b=\"c\"} 1\n# EOF", Format::OpenMetrics, "is no value"),
+        ("a 1  2\n# EOF", Format::OpenMetrics, "no timestamp"),
+        ("a 1 #  {} 1\n# EOF", Format::OpenMetrics, "no exemplar"),
+        ("a 1 # {}  1\n# EOF", Format::OpenMetrics, "no value of an exemplar"),
+        ("a 1 # {}\n# EOF", Format::OpenMetrics, "exemplar \"{}\" has no value"),
+        ("# HELP a\n# EOF", Format::OpenMetrics, "has no text"),
+        ("# HELP\n# EOF", Format::OpenMetrics, "neither HELP"),
         ("<html>", Format::Text, "no start of a series"),
         ("1a 1", Format::Text, "no start of a series"),
         ("é{b=\"c\"} 1", Format::Text, "no start of a series"),
@@ -109,9 +131,11 @@ fn faults_are_named_with_their_line() {
         ("a{1b=\"c\"} 1", Format::Text, "no label name"),
         ("a 1e400", Format::Text, "\"1e400\" is no value"),
         ("a 1 -1", Format::Text, "\"-1\" is no timestamp"),
-        ("# TYPE a.b counter", Format::Text, "\"a.b\" is no name of a metric"),
+        ("# TYPE a.b counter", Format::Text, "\"b counter\" is no metric type"),
+        ("# TYPE a  counter", Format::Text, "\" counter\" is no metric type"),
+        ("a 1\r\n", Format::Text, "no value"),
         ("# TYPE a thing", Format::Text, "\"thing\" is no metric type"),
-        ("# TYPE", Format::Text, "names no metric"),
+        ("# TYPE ", Format::Text, "names no metric"),
         ("a 1", Format::OpenMetrics, "# EOF"),
         ("\n# EOF\n", Format::OpenMetrics, "line 1: an empty line"),
         (" a 1\n# EOF\n", Format::OpenMetrics, "no start of a series"),

@@ -71,33 +71,33 @@ pub(crate) fn parse<'a>(
     let strict = format == TextFormat::OpenMetrics;
     let mut ended = false;
     let mut number = 0;
-    let mut lines = text.split('\n').peekable();
-    while let Some(line) = lines.next() {
-        // What follows the last line break is no line.
-        if line.is_empty() && lines.peek().is_none() {
-            break;
-        }
+    let mut rest = text;
+    while !rest.is_empty() {
         number += 1;
         let at = |message: String| ParseError { place: format!("line {number}"), message };
-        let line = if strict { line } else { line.trim_matches([' ', '\t', '\r']) };
         if ended {
             return Err(at("data follows # EOF".into()));
         }
-        if line.is_empty() {
-            if strict {
-                return Err(at("an empty line".into()));
-            }
-            continue;
+        if !strict {
+            rest = rest.trim_start_matches([' ', '\t']);
         }
-        match line.strip_prefix('#') {
-            Some(comment) => {
-                let (entry, eof) = comment_entry(comment, format).map_err(at)?;
-                ended = eof;
-                if let Some(entry) = entry {
-                    each(entry).map_err(at)?;
-                }
+        let has_series = !rest.is_empty() && !rest.starts_with(['#', '\n']);
+        // Quotes of plain text may hold line breaks.
+        let series_end = if has_series { series_end(rest, strict).map_err(at)? } else { 0 };
+        let (series, behind) = rest.split_at(series_end);
+        let (line, next) = behind.split_once('\n').unwrap_or((behind, ""));
+        rest = next;
+        if has_series {
+            each(Entry::Sample(sample(series, line, format).map_err(at)?)).map_err(at)?;
+            number += series.bytes().filter(|byte| *byte == b'\n').count();
+        } else if let Some(comment) = line.strip_prefix('#') {
+            let (entry, eof) = comment_entry(comment, format).map_err(at)?;
+            ended = eof;
+            if let Some(entry) = entry {
+                each(entry).map_err(at)?;
             }
-            None => each(Entry::Sample(sample(line, format).map_err(at)?)).map_err(at)?,
+        } else if strict {
+            return Err(at("an empty line".into()));
         }
     }
     match format {
@@ -115,37 +115,38 @@ fn comment_entry(comment: &str, format: TextFormat) -> Result<(Option<Entry<'_, 
     if strict && comment == " EOF" {
         return Ok((None, true));
     }
-    let comment = match strict {
-        true => comment.strip_prefix(' ').unwrap_or_default(),
-        false => comment.trim_start_matches([' ', '\t']),
-    };
-    let (keyword, rest) = split_word(comment, strict);
-    let known = matches!(keyword, "HELP" | "TYPE") || (keyword == "UNIT" && strict);
-    if !known {
+    let blanks: &[char] = if strict { &[' '] } else { &[' ', '\t'] };
+    let words = comment
+        .strip_prefix(blanks)
+        .map(|words| if strict { words } else { words.trim_start_matches(blanks) });
+    let keyword = words.and_then(|words| words.split_once(blanks));
+    let known = keyword.filter(|(word, _)| matches!(*word, "HELP" | "TYPE") || (*word == "UNIT" && strict));
+    let Some((keyword, rest)) = known else {
         // Other comments are free in plain text, and not foreseen in OpenMetrics.
         return match strict {
-            true => Err(format!("{:?} is neither HELP, TYPE, UNIT nor EOF", shortened(comment))),
+            true => Err(format!("{:?} is neither HELP, TYPE, UNIT nor EOF", shortened(comment.trim_start()))),
             false => Ok((None, false)),
         };
-    }
-    let (family, value) = match rest.strip_prefix('"') {
+    };
+    let rest = if strict { rest } else { rest.trim_start_matches(blanks) };
+    let (family, behind) = match rest.strip_prefix('"') {
         Some(quoted) => {
             let end = closing_quote(quoted).ok_or("a family's quoted name does not end")?;
-            let (family, value) = quoted.split_at(end);
-            let value = value.get(1..).unwrap_or_default();
-            (family, if strict { value.strip_prefix(' ').unwrap_or(value) } else { value.trim_start() })
+            let (family, behind) = quoted.split_at(end);
+            (family, behind.get(1..).unwrap_or_default())
         }
-        None => {
-            let (family, value) = split_word(rest, strict);
-            if name_length(family) < family.len() || family.starts_with(|c: char| c.is_ascii_digit()) {
-                return Err(format!("{:?} is no name of a metric", shortened(family)));
-            }
-            (family, value)
-        }
+        None => rest.split_at(name_length(rest)),
     };
     if family.is_empty() {
         return Err(format!("# {keyword} names no metric"));
     }
+    if strict && !behind.starts_with(' ') || family.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("# {keyword} of {family:?} has no text"));
+    }
+    // Whatever ends the name.
+    let mut value = behind.chars();
+    value.next();
+    let value = value.as_str();
     let entry = match keyword {
         "HELP" => Entry::Help { family, text: value },
         "UNIT" => {
@@ -175,35 +176,37 @@ fn kind_of(name: &str, openmetrics: bool) -> Result<MetricKind, String> {
     })
 }
 
-fn sample(line: &str, format: TextFormat) -> Result<SampleLine<'_>, String> {
+/// The sample of a series, by what follows it in its line.
+fn sample<'a>(series: &'a str, line: &'a str, format: TextFormat) -> Result<SampleLine<'a>, String> {
     let strict = format == TextFormat::OpenMetrics;
-    let end = series_end(line)?;
-    let (series, rest) = line.split_at(end);
     let rest = match strict {
-        true => rest.strip_prefix(' ').ok_or_else(|| format!("one space must follow series {series:?}"))?,
-        false => rest.trim_start_matches([' ', '\t']),
+        true => line.strip_prefix(' ').ok_or_else(|| format!("one space must follow series {series:?}"))?,
+        false => line.trim_matches([' ', '\t']),
     };
     let (value, rest) = split_word(rest, strict);
     if value.is_empty() {
         return Err(format!("series {series:?} has no value"));
     }
     let value = parse_value(value).ok_or_else(|| format!("{value:?} is no value of {series:?}"))?;
-    let (time, exemplar) = match rest.split_once('#') {
-        Some((time, exemplar)) if strict => (time.trim_end_matches(' '), Some(parse_exemplar(exemplar)?)),
-        _ => (rest, None),
+    let (time, exemplar) = match rest {
+        Some(rest) if strict => match rest.strip_prefix("# ") {
+            Some(exemplar) => (None, Some(exemplar)),
+            None => match rest.split_once(" # ") {
+                Some((time, exemplar)) => (Some(time), Some(exemplar)),
+                None => (Some(rest), None),
+            },
+        },
+        rest => (rest, None),
     };
-    let time_ms = match time {
-        "" => None,
-        text => {
-            Some(parse_time(text, format).ok_or_else(|| format!("{text:?} is no timestamp of {series:?}"))?)
-        }
-    };
+    let time_ms = time.map(|text| {
+        parse_time(text, format).ok_or_else(|| format!("{text:?} is no timestamp of {series:?}"))
+    });
     Ok(SampleLine {
         series,
         value: SampleValue::Float(value),
-        time_ms,
+        time_ms: time_ms.transpose()?,
         start_ms: None,
-        exemplars: exemplar.into_iter().collect(),
+        exemplars: exemplar.map(parse_exemplar).transpose()?.into_iter().collect(),
     })
 }
 
@@ -213,35 +216,41 @@ fn name_length(text: &str) -> usize {
     text.bytes().position(|b| !belongs(b)).unwrap_or(text.len())
 }
 
-/// Where the series' text ends: behind its braces, or its name.
-fn series_end(line: &str) -> Result<usize, String> {
-    let bytes = line.as_bytes();
-    let name_end = name_length(line);
+/// Where the text of the series ends that `text` begins with: behind its braces, or its name.
+fn series_end(text: &str, strict: bool) -> Result<usize, String> {
+    let bytes = text.as_bytes();
+    let name_end = name_length(text);
     let first = bytes.first().copied().unwrap_or_default();
-    let goes_on = bytes.get(name_end).is_some_and(|b| !matches!(b, b'{' | b' ' | b'\t'));
+    let goes_on = bytes.get(name_end).is_some_and(|b| !matches!(b, b'{' | b' ' | b'\t' | b'\n'));
     if first.is_ascii_digit() || goes_on || (name_end == 0 && first != b'{') {
-        return Err(format!("{:?} is no start of a series", shortened(line)));
+        return Err(format!("{:?} is no start of a series", shortened(text)));
     }
-    // Spaces may stand between the name and the brace.
-    let brace =
-        bytes.iter().skip(name_end).position(|b| !matches!(b, b' ' | b'\t')).map(|skip| name_end + skip);
-    match brace.filter(|at| bytes.get(*at) == Some(&b'{')) {
-        Some(start) => {
-            braces_end(bytes, start).ok_or_else(|| format!("the labels of {:?} do not end", shortened(line)))
-        }
-        None => Ok(name_end),
+    // In plain text spaces may stand between the name and the brace.
+    let blanks = bytes.iter().skip(name_end).take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let brace = if strict { name_end } else { name_end + blanks };
+    if bytes.get(brace) != Some(&b'{') {
+        return Ok(name_end);
     }
+    braces_end(bytes, brace, strict).ok_or_else(|| format!("the labels of {:?} do not end", shortened(text)))
 }
 
-/// Behind the brace that closes the one at `start`; braces in quotes do not count.
-fn braces_end(bytes: &[u8], start: usize) -> Option<usize> {
+/// Behind the brace that closes the one at `start`; braces in quotes do not count. What must not stand between them
+/// ends them too early: line breaks, and in OpenMetrics spaces.
+fn braces_end(bytes: &[u8], start: usize, strict: bool) -> Option<usize> {
     let mut quoted = false;
     let mut index = start + 1;
     while let Some(byte) = bytes.get(index) {
         match byte {
-            b'\\' if quoted => index += 1,
+            b'\\' if quoted && bytes.get(index + 1) != Some(&b'\n') => index += 1,
+            b'\\' if quoted => return None,
+            // OpenMetrics wants a comma between labels.
+            b'"' if quoted && strict && !matches!(bytes.get(index + 1), Some(b',' | b'}' | b'=')) => {
+                return None;
+            }
             b'"' => quoted = !quoted,
             b'}' if !quoted => return Some(index + 1),
+            b'\n' if !quoted || strict => return None,
+            b' ' | b'\t' if !quoted && strict => return None,
             _ => {}
         }
         index += 1;
@@ -263,28 +272,25 @@ pub(super) fn closing_quote(text: &str) -> Option<usize> {
 }
 
 fn parse_exemplar(text: &str) -> Result<ExemplarText<'_>, String> {
-    let text = text.trim_start();
     let end = text
         .starts_with('{')
-        .then(|| braces_end(text.as_bytes(), 0))
+        .then(|| braces_end(text.as_bytes(), 0, true))
         .flatten()
         .ok_or_else(|| format!("{:?} is no exemplar", shortened(text)))?;
     let (labels, rest) = text.split_at(end);
-    let (value, time) = split_word(rest.trim_start(), false);
+    let rest = rest.strip_prefix(' ').ok_or_else(|| format!("exemplar {labels:?} has no value"))?;
+    let (value, time) = split_word(rest, true);
     let value = parse_value(value).ok_or_else(|| format!("{value:?} is no value of an exemplar"))?;
-    let time_ms = match time {
-        "" => None,
-        time => Some(
-            parse_time(time, TextFormat::OpenMetrics)
-                .ok_or_else(|| format!("{time:?} is no timestamp of an exemplar"))?,
-        ),
-    };
-    Ok(ExemplarText { labels, value, time_ms })
+    let time_ms = time.map(|time| {
+        parse_time(time, TextFormat::OpenMetrics)
+            .ok_or_else(|| format!("{time:?} is no timestamp of an exemplar"))
+    });
+    Ok(ExemplarText { labels, value, time_ms: time_ms.transpose()? })
 }
 
 fn parse_value(text: &str) -> Option<f64> {
     // Most values are small whole numbers.
-    if text.len() <= 15 && text.bytes().all(|b| b.is_ascii_digit()) {
+    if (1..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.bytes().fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0')) as f64);
     }
     // A number that is too large is no infinity.
@@ -298,21 +304,22 @@ fn parse_time(text: &str, format: TextFormat) -> Option<i64> {
         TextFormat::Plain => text.parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit())),
         TextFormat::OpenMetrics => {
             let seconds: f64 = text.parse().ok()?;
-            let ms = (seconds * 1_000.0).round();
+            let ms = seconds * 1_000.0;
             (ms.is_finite() && ms.abs() < 9.0e15).then_some(ms as i64)
         }
     }
 }
 
-/// The first word and what follows it: behind one space exactly, or behind as much white space as there is.
-fn split_word(text: &str, strict: bool) -> (&str, &str) {
+/// The first word and what follows it, if anything does: behind one space exactly, or behind as much white space as
+/// there is.
+fn split_word(text: &str, strict: bool) -> (&str, Option<&str>) {
     match (strict, text.split_once([' ', '\t'])) {
-        (true, _) => text.split_once(' ').unwrap_or((text, "")),
-        (false, Some((word, rest))) => (word, rest.trim_start_matches([' ', '\t'])),
-        (false, None) => (text, ""),
+        (true, _) => text.split_once(' ').map_or((text, None), |(word, rest)| (word, Some(rest))),
+        (false, Some((word, rest))) => (word, Some(rest.trim_start_matches([' ', '\t']))),
+        (false, None) => (text, None),
     }
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(60).collect()
+    text.chars().take(60).take_while(|c| *c != '\n').collect()
 }
