@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Stdio},
+    sync::LazyLock,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -27,9 +28,13 @@ fn text(key: &str, value: String) -> KeyValue {
     KeyValue { key: key.into(), value, ..KeyValue::default() }
 }
 
+/// The same for all rows: those of two days would be of two files.
 fn now_ns() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.expect("a clock").as_nanos() as u64
+    static NOW_NS: LazyLock<u64> = LazyLock::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.expect("a clock").as_nanos() as u64
+    });
+    *NOW_NS
 }
 
 /// Twenty spans.
