@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use triomphe::ThinArc;
+use triomphe::{Arc, ThinArc};
 
 use crate::{SeriesId, Shape, Symbol};
 
@@ -18,13 +18,17 @@ pub const METRIC_NAME: &str = "__name__";
 
 /// A label set: sorted by name, no name twice, no empty value (Prometheus: an empty label is an absent one).
 ///
-/// One pointer wide. A clone counts a reference; equality and hash touch no text. Order is that of the text.
+/// A clone counts references; equality and hash touch no text. Order is that of the text.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(
     from = "std::collections::BTreeMap<String, String>",
     into = "std::collections::BTreeMap<String, String>"
 )]
-pub struct Labels(ThinArc<Head, Symbol>);
+pub struct Labels {
+    all: ThinArc<Head, Symbol>,
+    /// Those of `all` that are meant, if it is not every one of them.
+    chosen: Option<Projection>,
+}
 
 struct Head {
     shape: Shape,
@@ -32,9 +36,11 @@ struct Head {
     id: AtomicU64,
 }
 
-/// A choice of labels, worked out once for all label sets of one shape.
+/// A choice of labels, worked out once for all label sets of one shape. A clone counts a reference.
 #[derive(Clone)]
-pub struct Projection {
+pub struct Projection(Arc<Places>);
+
+struct Places {
     from: Shape,
     /// Where the chosen labels are in `from`.
     places: Box<[usize]>,
@@ -45,17 +51,22 @@ impl Projection {
     pub fn new(from: &Shape, chosen: impl Fn(&str) -> bool) -> Projection {
         let (places, names): (Vec<usize>, Vec<Symbol>) =
             from.names().iter().cloned().enumerate().filter(|(_, name)| chosen(name)).unzip();
-        Projection { from: from.clone(), places: places.into(), to: Shape::new(&names) }
+        Projection(Arc::new(Places { from: from.clone(), places: places.into(), to: Shape::new(&names) }))
+    }
+
+    /// The shape of the label sets that it chooses from.
+    pub fn from(&self) -> &Shape {
+        &self.0.from
     }
 
     /// Where the chosen labels are in the shape.
     pub fn places(&self) -> &[usize] {
-        &self.places
+        &self.0.places
     }
 
     /// The chosen labels' names.
     pub fn shape(&self) -> &Shape {
-        &self.to
+        &self.0.to
     }
 }
 
@@ -66,7 +77,8 @@ impl Labels {
     }
 
     fn new(shape: Shape, values: &[Symbol]) -> Labels {
-        Labels(ThinArc::from_header_and_iter(Head { shape, id: AtomicU64::new(0) }, values.iter().cloned()))
+        let head = Head { shape, id: AtomicU64::new(0) };
+        Labels { all: ThinArc::from_header_and_iter(head, values.iter().cloned()), chosen: None }
     }
 
     fn from_symbols(pairs: impl Iterator<Item = (Symbol, Symbol)>) -> Labels {
@@ -89,12 +101,16 @@ impl Labels {
 
     /// The value, or `""` for an absent label: what matchers see.
     pub fn get(&self, name: &str) -> &str {
-        self.shape().position(name).and_then(|at| self.values().get(at)).map_or("", Symbol::as_str)
+        self.symbol_of(name).map_or("", Symbol::as_str)
     }
 
     /// The value's symbol, to be kept or compared.
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
-        self.shape().position(name).and_then(|at| self.values().get(at)).cloned()
+        self.symbol_of(name).cloned()
+    }
+
+    fn symbol_of(&self, name: &str) -> Option<&Symbol> {
+        self.shape().position(name).and_then(|at| self.values().nth(at))
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -117,12 +133,15 @@ impl Labels {
     /// The names. Label sets with the same names have the same shape, so that a label's place is looked for once
     /// for all of them.
     pub fn shape(&self) -> &Shape {
-        &self.0.header.header.shape
+        match &self.chosen {
+            Some(chosen) => chosen.shape(),
+            None => &self.all.header.header.shape,
+        }
     }
 
     /// By place in the shape.
-    pub fn values(&self) -> &[Symbol] {
-        &self.0.slice
+    pub fn values(&self) -> Values<'_> {
+        Values { all: &self.all.slice, chosen: self.chosen.as_ref().map(Projection::places), at: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -130,7 +149,7 @@ impl Labels {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.values().is_empty()
+        self.len() == 0
     }
 
     /// Sets the label; an empty value removes it.
@@ -170,30 +189,27 @@ impl Labels {
         Labels::from_symbols(pairs.map(|(name, value)| (name.clone(), value.clone())))
     }
 
-    /// The labels that the projection chooses.
+    /// The labels that the projection chooses. They are not copied, unless from a choice: what they are chosen from
+    /// lives as long.
     #[must_use]
     pub fn project(&self, projection: &Projection) -> Labels {
-        let values = self.values();
-        if *self.shape() != projection.from {
-            return self.filter(|name| projection.to.position(name).is_some());
+        if self.shape() != projection.from() {
+            return self.filter(|name| projection.shape().position(name).is_some());
         }
-        if projection.places.len() == values.len() {
+        if projection.places().len() == self.len() {
             return self.clone();
         }
-        if projection.places.is_empty() {
-            return Labels::empty();
+        if self.chosen.is_some() {
+            let values = projection.places().iter().filter_map(|place| self.values().nth(*place));
+            return Labels::new(projection.shape().clone(), &values.cloned().collect::<Vec<_>>());
         }
-        let chosen = projection
-            .places
-            .iter()
-            .map(|place| values.get(*place).cloned().unwrap_or_else(|| Symbol::new("")));
-        let head = Head { shape: projection.to.clone(), id: AtomicU64::new(0) };
-        Labels(ThinArc::from_header_and_iter(head, chosen))
+        Labels { all: self.all.clone(), chosen: Some(projection.clone()) }
     }
 
     pub fn series_id(&self) -> SeriesId {
-        let known = &self.0.header.header.id;
+        let known = &self.all.header.header.id;
         match known.load(Relaxed) {
+            _ if self.chosen.is_some() => SeriesId::of_pairs(self.iter()),
             0 => {
                 let id = SeriesId::of_pairs(self.iter());
                 known.store(id.0, Relaxed);
@@ -209,6 +225,41 @@ impl Labels {
     }
 }
 
+/// The values of labels by place in their shape.
+#[derive(Clone)]
+pub struct Values<'a> {
+    all: &'a [Symbol],
+    /// Places of those that are meant, if it is not every one.
+    chosen: Option<&'a [usize]>,
+    at: usize,
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = &'a Symbol;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a Symbol> {
+        self.nth(0)
+    }
+
+    #[inline]
+    fn nth(&mut self, skipped: usize) -> Option<&'a Symbol> {
+        let at = self.at.saturating_add(skipped);
+        self.at = at.saturating_add(1);
+        match self.chosen {
+            Some(places) => self.all.get(*places.get(at)?),
+            None => self.all.get(at),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.chosen.map_or(self.all.len(), <[usize]>::len).saturating_sub(self.at);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Values<'_> {}
+
 impl Default for Labels {
     fn default() -> Labels {
         Labels::empty()
@@ -217,7 +268,8 @@ impl Default for Labels {
 
 impl PartialEq for Labels {
     fn eq(&self, other: &Labels) -> bool {
-        self.0.ptr() == other.0.ptr() || (self.shape() == other.shape() && self.values() == other.values())
+        let same_values = || self.all.ptr() == other.all.ptr() || self.values().eq(other.values());
+        self.shape() == other.shape() && same_values()
     }
 }
 
@@ -226,7 +278,7 @@ impl Eq for Labels {}
 impl Hash for Labels {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.shape().hash(state);
-        self.values().hash(state);
+        self.values().for_each(|value| value.hash(state));
     }
 }
 
@@ -291,6 +343,8 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasher, RandomState};
+
     use super::*;
 
     #[test]
@@ -304,5 +358,37 @@ mod tests {
         assert_eq!(labels.series_id(), Labels::from_pairs([("a", "1"), ("__name__", "up")]).series_id());
         assert_ne!(labels.series_id(), Labels::from_pairs([("a", "1u"), ("__name__", "p")]).series_id());
         assert_eq!(Labels::empty().to_string(), "{}");
+    }
+
+    #[test]
+    fn chosen_labels_are_like_any_others() {
+        let all = Labels::from_pairs([("__name__", "up"), ("a", "1"), ("b", "2"), ("c", "3")]);
+        let choice = |chosen: &[&str]| Projection::new(all.shape(), |name| chosen.contains(&name));
+        let hasher = RandomState::new();
+        for chosen in [&["a", "c"][..], &["__name__", "b", "z"], &["__name__", "a", "b", "c"], &[]] {
+            let alike = Labels::from_pairs(all.iter().filter(|(name, _)| chosen.contains(name)));
+            let labels = all.project(&choice(chosen));
+            assert_eq!(labels, alike);
+            assert_eq!(labels.cmp(&alike), Ordering::Equal);
+            assert_eq!(labels.series_id(), alike.series_id());
+            assert_eq!((labels.len(), labels.is_empty()), (alike.len(), alike.is_empty()));
+            assert_eq!(hasher.hash_one(&labels), hasher.hash_one(&alike));
+            for (name, _) in all.iter() {
+                assert_eq!(
+                    (labels.get(name), labels.contains(name)),
+                    (alike.get(name), alike.contains(name))
+                );
+            }
+            let again = labels.project(&Projection::new(labels.shape(), |name| name == "a"));
+            assert_eq!(again, alike.filter(|name| name == "a"));
+            let (mut labels, mut alike) = (labels, alike);
+            labels.set("b", "new");
+            alike.set("b", "new");
+            assert_eq!(labels, alike);
+            assert_eq!(labels.without(&["b"]), alike.without(&["b"]));
+        }
+        let (one, other) = (all.project(&choice(&["a"])), all.project(&choice(&["b"])));
+        assert_ne!(one, other);
+        assert_eq!(one.cmp(&other), Ordering::Less);
     }
 }

@@ -12,10 +12,11 @@ use axum::{
 };
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 
 use crate::{
     accept::weighted,
-    parallel::{Pieces, map_ahead},
+    parallel::{Pieces, map_ahead, threads},
 };
 
 /// A shorter answer fits in a packet as it is.
@@ -127,6 +128,9 @@ fn split(bytes: Bytes) -> impl Stream<Item = Result<Bytes, axum::Error>> {
     }))
 }
 
+/// Compressors to be used again: to make one takes about as long as it needs for 20 KB.
+static SPARE: Mutex<Vec<Compress>> = Mutex::new(Vec::new());
+
 struct Piece {
     deflated: Vec<u8>,
     sum: Crc,
@@ -137,17 +141,24 @@ impl Piece {
         let mut sum = Crc::new();
         sum.update(bytes);
         // Answers are large and read once: what a higher level saves on the wire it costs several times in waiting.
-        let mut deflate = Compress::new(Compression::fast(), false);
+        let spare = SPARE.lock().pop();
+        let mut deflate = spare.unwrap_or_else(|| Compress::new(Compression::fast(), false));
         let mut deflated = Vec::with_capacity(bytes.len() / 6 + 512);
         loop {
             let rest = usize::try_from(deflate.total_in()).ok().and_then(|done| bytes.get(done..));
             let status = deflate.compress_vec(rest.unwrap_or_default(), &mut deflated, FlushCompress::Sync);
             // There is room left only when all is written.
             if !matches!(status, Ok(Status::Ok)) || deflated.len() < deflated.capacity() {
-                return Piece { deflated, sum };
+                break;
             }
             deflated.reserve(deflated.capacity());
         }
+        deflate.reset();
+        let mut spare = SPARE.lock();
+        if spare.len() < threads() {
+            spare.push(deflate);
+        }
+        Piece { deflated, sum }
     }
 }
 

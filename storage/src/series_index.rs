@@ -289,14 +289,13 @@ impl SeriesIndex {
     /// The series that have samples in `range`, as far as a day tells, and fulfil all `matchers`: in the order of
     /// the table's files, by metric and id.
     pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Ordinal, &Entry)> {
-        let mut candidates: Option<RoaringBitmap> = None;
-        for matcher in matchers.iter().filter(|matcher| !matcher.matches("")) {
-            let found = self.having(matcher);
-            candidates = Some(match candidates {
-                Some(known) => known & &*found,
-                None => found.into_owned(),
-            });
-        }
+        let having =
+            matchers.iter().filter(|matcher| !matcher.matches("")).map(|matcher| self.having(matcher));
+        let mut having: Vec<Cow<'_, RoaringBitmap>> = having.collect();
+        // What is left is never more than the least of them.
+        having.sort_unstable_by_key(|found| found.len());
+        let having = having.into_iter().reduce(|some, others| Cow::Owned(&*some & &*others));
+        let candidates = having.map(Cow::into_owned);
         // Those that an absent label fulfils too: all series but the ones with a value that does not.
         let mut excluded = RoaringBitmap::new();
         for matcher in matchers.iter().filter(|matcher| matcher.matches("")) {

@@ -92,12 +92,12 @@ impl Evaluator<'_> {
             let Some(histogram) = row.histogram(step) else { continue };
             match fold.op {
                 AggregateOp::Count | AggregateOp::Group => {
-                    if let Some(count) = fold.counts.get_mut(step) {
-                        *count += 1;
+                    if let Some(count) = fold.slots_mut().counts.get_mut(step) {
+                        *count += 1.0;
                     }
                 }
                 AggregateOp::Sum | AggregateOp::Avg => {
-                    let steps = fold.counts.len();
+                    let steps = fold.steps;
                     let all = fold.histograms.get_or_insert_with(|| vec![HistogramFold::default(); steps]);
                     let Some(part) = all.get_mut(step) else { continue };
                     part.reset |= histogram.reset_hint == ResetHint::Reset;
@@ -130,7 +130,7 @@ impl Evaluator<'_> {
     }
 
     fn finish_fold(&self, fold: &Fold, row: &mut Row, at: Position) {
-        for step in 0..fold.counts.len() {
+        for step in 0..fold.steps {
             let histogram =
                 fold.histograms.as_ref().and_then(|all| all.get(step)).filter(|part| part.total.is_some());
             let float = fold.float(step);
@@ -262,15 +262,22 @@ pub(super) struct Folded {
     pub(super) folds: Vec<Fold>,
 }
 
-/// A group on its way, step by step. What `a` and `b` are depends on the operation.
+/// A group on its way, step by step.
 pub(super) struct Fold {
     op: AggregateOp,
-    a: Vec<f64>,
-    b: Vec<f64>,
-    /// Values so far. Of a mean that goes step by step since its sum would overflow, they are negative.
-    counts: Vec<i32>,
+    steps: usize,
+    /// For each step what [`Slots`] tells of it, in one allocation: there may be many groups, of few steps each.
+    slots: Vec<f64>,
     histograms: Option<Vec<HistogramFold>>,
     drop_name: bool,
+}
+
+/// What a fold knows of its steps. What `a` and `b` are depends on the operation; some have only `a`, or neither.
+struct Slots<S> {
+    /// Values so far. Of a mean that goes step by step since its sum would overflow, they are negative.
+    counts: S,
+    a: S,
+    b: S,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -281,6 +288,10 @@ struct HistogramFold {
     not_reset: bool,
 }
 
+fn one_if(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}
+
 impl Fold {
     /// In samples: what is known of a group at a step is as large as two.
     pub(super) fn size(frame: Frame) -> usize {
@@ -288,9 +299,24 @@ impl Fold {
     }
 
     fn new(op: AggregateOp, steps: usize) -> Fold {
-        let a = vec![0.0; if matches!(op, AggregateOp::Count | AggregateOp::Group) { 0 } else { steps }];
-        let b = vec![0.0; if matches!(op, AggregateOp::Min | AggregateOp::Max) { 0 } else { a.len() }];
-        Fold { op, a, b, counts: vec![0; steps], histograms: None, drop_name: false }
+        let numbers = match op {
+            AggregateOp::Count | AggregateOp::Group => 1,
+            AggregateOp::Min | AggregateOp::Max => 2,
+            _ => 3,
+        };
+        Fold { op, steps, slots: vec![0.0; numbers * steps], histograms: None, drop_name: false }
+    }
+
+    fn slots(&self) -> Slots<&[f64]> {
+        let (counts, rest) = self.slots.split_at(self.steps);
+        let (a, b) = rest.split_at(self.steps.min(rest.len()));
+        Slots { counts, a, b }
+    }
+
+    fn slots_mut(&mut self) -> Slots<&mut [f64]> {
+        let (counts, rest) = self.slots.split_at_mut(self.steps);
+        let (a, b) = rest.split_at_mut(self.steps.min(rest.len()));
+        Slots { counts, a, b }
     }
 
     /// The operation is looked at once per row, not once per value.
@@ -298,35 +324,34 @@ impl Fold {
         match self.op {
             AggregateOp::Sum => self.add_to_sums(values),
             AggregateOp::Avg => self.each(values, |a, b, count, value| {
-                let mean = if *count == 0 {
+                let mean = if *count == 0.0 {
                     Mean::new(value)
                 } else {
-                    let mut mean = Mean::from_parts(*a, *b, f64::from(*count));
+                    let mut mean = Mean::from_parts(*a, *b, *count);
                     mean.add(value);
                     mean
                 };
-                let parts = mean.into_parts();
-                (*a, *b, *count) = (parts.0, parts.1, parts.2 as i32);
+                (*a, *b, *count) = mean.into_parts();
             }),
             AggregateOp::Min => self.each_extreme(values, |known, value| known > value),
             AggregateOp::Max => self.each_extreme(values, |known, value| known < value),
             AggregateOp::Stddev | AggregateOp::Stdvar => {
                 self.each(values, |mean, deviations, count, value| {
                     // Welford: `b` is the sum of squared deviations from the mean.
-                    *count += 1;
-                    if *count == 1 {
+                    *count += 1.0;
+                    if *count == 1.0 {
                         *mean = value;
                         *deviations = if value.is_finite() { 0.0 } else { f64::NAN };
                         return;
                     }
                     let delta = value - *mean;
-                    *mean += delta / f64::from(*count);
+                    *mean += delta / *count;
                     *deviations += delta * (value - *mean);
                 })
             }
             _ => {
-                for (count, value) in self.counts.iter_mut().zip(values) {
-                    *count += i32::from(!is_absent(*value));
+                for (count, value) in self.slots_mut().counts.iter_mut().zip(values) {
+                    *count += one_if(!is_absent(*value));
                 }
             }
         }
@@ -335,23 +360,22 @@ impl Fold {
     /// [`KahanSum::add`] for a whole row, without a branch: the part that a sum loses comes out the same whichever
     /// of the two is larger, and of an infinite sum nobody looks at it.
     fn add_to_sums(&mut self, values: &[f64]) {
-        for (((sum, lost), count), value) in
-            self.a.iter_mut().zip(&mut self.b).zip(&mut self.counts).zip(values)
-        {
+        let Slots { counts, a, b } = self.slots_mut();
+        for (((sum, lost), count), value) in a.iter_mut().zip(b).zip(counts).zip(values) {
             let is_present = !is_absent(*value);
             let value = if is_present { *value } else { 0.0 };
             let total = *sum + value;
             let added = total - *sum;
             *lost += (*sum - (total - added)) + (value - added);
             *sum = total;
-            *count += i32::from(is_present);
+            *count += one_if(is_present);
         }
     }
 
     #[inline]
-    fn each(&mut self, values: &[f64], mut add: impl FnMut(&mut f64, &mut f64, &mut i32, f64)) {
-        let slots = self.a.iter_mut().zip(&mut self.b).zip(&mut self.counts);
-        for (((a, b), count), value) in slots.zip(values) {
+    fn each(&mut self, values: &[f64], mut add: impl FnMut(&mut f64, &mut f64, &mut f64, f64)) {
+        let Slots { counts, a, b } = self.slots_mut();
+        for (((a, b), count), value) in a.iter_mut().zip(b).zip(counts).zip(values) {
             if !is_absent(*value) {
                 add(a, b, count, *value);
             }
@@ -360,12 +384,13 @@ impl Fold {
 
     #[inline]
     fn each_extreme(&mut self, values: &[f64], gives_way: impl Fn(f64, f64) -> bool) {
-        for ((known, count), value) in self.a.iter_mut().zip(&mut self.counts).zip(values) {
+        let Slots { counts, a, .. } = self.slots_mut();
+        for ((known, count), value) in a.iter_mut().zip(counts).zip(values) {
             if !is_absent(*value) {
-                if *count == 0 || gives_way(*known, *value) || known.is_nan() {
+                if *count == 0.0 || gives_way(*known, *value) || known.is_nan() {
                     *known = *value;
                 }
-                *count += 1;
+                *count += 1.0;
             }
         }
     }
@@ -375,8 +400,9 @@ impl Fold {
         self.drop_name |= other.drop_name;
         match self.op {
             AggregateOp::Sum => {
-                let slots = self.a.iter_mut().zip(&mut self.b).zip(other.a.iter().zip(&other.b));
-                for ((sum, lost), (other_sum, other_lost)) in slots {
+                let (Slots { a, b, .. }, others) = (self.slots_mut(), other.slots());
+                let others = others.a.iter().zip(others.b);
+                for ((sum, lost), (other_sum, other_lost)) in a.iter_mut().zip(b).zip(others) {
                     let mut joined = KahanSum { sum: *sum, lost: *lost + *other_lost };
                     joined.add(*other_sum);
                     (*sum, *lost) = (joined.sum, joined.lost);
@@ -386,13 +412,15 @@ impl Fold {
             AggregateOp::Max => self.merge_extremes(other, |known, value| known < value),
             _ => {}
         }
-        self.counts.iter_mut().zip(&other.counts).for_each(|(count, others)| *count += others);
+        let counts = self.slots_mut().counts.iter_mut();
+        counts.zip(other.slots().counts).for_each(|(count, others)| *count += others);
     }
 
     fn merge_extremes(&mut self, other: &Fold, gives_way: impl Fn(f64, f64) -> bool) {
-        let slots = self.a.iter_mut().zip(&self.counts).zip(other.a.iter().zip(&other.counts));
-        for ((known, count), (value, others)) in slots {
-            if *others != 0 && (*count == 0 || gives_way(*known, *value) || known.is_nan()) {
+        let (Slots { counts, a, .. }, others) = (self.slots_mut(), other.slots());
+        let others = others.a.iter().zip(others.counts);
+        for ((known, count), (value, others)) in a.iter_mut().zip(counts).zip(others) {
+            if *others != 0.0 && (*count == 0.0 || gives_way(*known, *value) || known.is_nan()) {
                 *known = *value;
             }
         }
@@ -400,16 +428,17 @@ impl Fold {
 
     /// The value at a step, if there was any.
     fn float(&self, step: usize) -> Option<f64> {
-        let count = *self.counts.get(step).filter(|count| **count != 0)?;
+        let Slots { counts, a, b } = self.slots();
+        let count = *counts.get(step).filter(|count| **count != 0.0)?;
         let part = |parts: &[f64]| parts.get(step).copied().unwrap_or_default();
-        let (a, b) = (part(&self.a), part(&self.b));
+        let (a, b) = (part(a), part(b));
         Some(match self.op {
             AggregateOp::Sum => KahanSum { sum: a, lost: b }.total(),
-            AggregateOp::Avg => Mean::from_parts(a, b, f64::from(count)).value(),
-            AggregateOp::Count => f64::from(count),
+            AggregateOp::Avg => Mean::from_parts(a, b, count).value(),
+            AggregateOp::Count => count,
             AggregateOp::Group => 1.0,
-            AggregateOp::Stdvar => b / f64::from(count),
-            AggregateOp::Stddev => (b / f64::from(count)).sqrt(),
+            AggregateOp::Stdvar => b / count,
+            AggregateOp::Stddev => (b / count).sqrt(),
             _ => a,
         })
     }

@@ -1,7 +1,6 @@
 //! Series that belong together by some of their labels.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use pharos_model::{Labels, METRIC_NAME, Projection, Shape, Symbol};
@@ -46,16 +45,20 @@ impl LabelChoice {
 
 /// Numbers groups of series in the order in which they are first seen.
 ///
-/// What tells groups apart is where the symbols of names and values lie: no text is looked at. A group holds a
-/// member, and so the symbols.
+/// What tells groups apart is where the symbols of names and values lie: no text is looked at. A group holds its
+/// labels, and so the symbols.
 pub(super) struct Groups {
     choice: LabelChoice,
     hasher: DefaultHashBuilder,
     table: HashTable<usize>,
     groups: Vec<Group>,
-    plans: HashMap<(Shape, bool), Arc<Plan>>,
+    /// One after the other.
+    keys: Vec<usize>,
+    plans: Vec<Plan>,
+    /// Which of the plans is for label sets of a shape, with their metadata or without.
+    plan_of: HashMap<(Shape, bool), usize>,
     /// The one that was used last: most series have the same labels.
-    plan: Option<Arc<Plan>>,
+    plan: usize,
     /// The key of the series at hand.
     key: Vec<usize>,
 }
@@ -71,10 +74,10 @@ struct Plan {
 
 struct Group {
     hash: u64,
-    key: Box<[usize]>,
-    /// A member, which stands for the labels that all of them share.
-    member: Metric,
-    plan: Arc<Plan>,
+    /// Where its key ends; it begins with the end of the one before.
+    key_end: usize,
+    /// Those that all members share.
+    labels: Labels,
 }
 
 impl Groups {
@@ -84,8 +87,10 @@ impl Groups {
             hasher: DefaultHashBuilder::default(),
             table: HashTable::new(),
             groups: Vec::new(),
-            plans: HashMap::new(),
-            plan: None,
+            keys: Vec::new(),
+            plans: Vec::new(),
+            plan_of: HashMap::new(),
+            plan: 0,
             key: Vec::new(),
         }
     }
@@ -94,40 +99,55 @@ impl Groups {
         self.groups.len()
     }
 
-    fn plan(&mut self, metric: &Metric) -> Arc<Plan> {
+    /// Looks for the plan of a series.
+    fn choose_plan(&mut self, metric: &Metric) {
         let hides_metadata = self.choice.hides_metadata(metric);
         let shape = metric.labels.shape();
-        if let Some(plan) = &self.plan
-            && plan.shape == *shape
-            && plan.hides_metadata == hides_metadata
-        {
-            return Arc::clone(plan);
+        let fits = |plan: &Plan| plan.shape == *shape && plan.hides_metadata == hides_metadata;
+        if self.plans.get(self.plan).is_some_and(fits) {
+            return;
         }
-        let choice = &self.choice;
-        let plan = self.plans.entry((shape.clone(), hides_metadata)).or_insert_with(|| {
+        let Groups { choice, plans, .. } = self;
+        self.plan = *self.plan_of.entry((shape.clone(), hides_metadata)).or_insert_with(|| {
             let projection = Projection::new(shape, |name| choice.counts(name, hides_metadata));
             let names = projection.shape().names().iter().map(Symbol::address).collect();
-            Arc::new(Plan { shape: shape.clone(), hides_metadata, projection, names })
+            plans.push(Plan { shape: shape.clone(), hides_metadata, projection, names });
+            plans.len() - 1
         });
-        self.plan = Some(Arc::clone(plan));
-        Arc::clone(plan)
     }
 
     /// Makes the key of a series: the names that count, then their values. Gives its hash.
     fn make_key(&mut self, metric: &Metric) -> u64 {
-        let plan = self.plan(metric);
-        let values = metric.labels.values();
+        self.choose_plan(metric);
         self.key.clear();
-        self.key.extend_from_slice(&plan.names);
-        self.key.extend(
-            plan.projection.places().iter().filter_map(|place| values.get(*place)).map(Symbol::address),
-        );
+        if let Some(plan) = self.plans.get(self.plan) {
+            let values = metric.labels.values();
+            self.key.extend_from_slice(&plan.names);
+            let values = plan.projection.places().iter().filter_map(|place| values.clone().nth(*place));
+            self.key.extend(values.map(Symbol::address));
+        }
         self.hasher.hash_one(self.key.as_slice())
     }
 
+    fn key_of(&self, group: usize) -> &[usize] {
+        let start = group.checked_sub(1).and_then(|before| self.groups.get(before));
+        let start = start.map_or(0, |before| before.key_end);
+        self.groups.get(group).and_then(|group| self.keys.get(start..group.key_end)).unwrap_or_default()
+    }
+
+    /// The group that has the key at hand.
     fn find(&self, hash: u64) -> Option<usize> {
-        let same = |group: &usize| self.groups.get(*group).is_some_and(|known| *known.key == *self.key);
-        self.table.find(hash, same).copied()
+        self.table.find(hash, |group| self.key_of(*group) == self.key).copied()
+    }
+
+    /// A new group that has the key at hand.
+    fn add(&mut self, hash: u64, labels: Labels) -> usize {
+        let group = self.groups.len();
+        self.keys.extend_from_slice(&self.key);
+        self.groups.push(Group { hash, key_end: self.keys.len(), labels });
+        let groups = &self.groups;
+        self.table.insert_unique(hash, group, |group| groups.get(*group).map_or(0, |group| group.hash));
+        group
     }
 
     /// The group of a series, if any series of it has been seen.
@@ -142,22 +162,20 @@ impl Groups {
         if let Some(group) = self.find(hash) {
             return group;
         }
-        let group = self.groups.len();
-        let plan = self.plan(metric);
-        self.groups.push(Group { hash, key: self.key.as_slice().into(), member: metric.clone(), plan });
-        let groups = &self.groups;
-        self.table.insert_unique(hash, group, |group| groups.get(*group).map_or(0, |group| group.hash));
-        group
+        let labels = self.plans.get(self.plan).map(|plan| metric.labels.project(&plan.projection));
+        self.add(hash, labels.unwrap_or_default())
     }
 
-    /// A series of the group.
-    pub(super) fn member(&self, group: usize) -> Option<&Metric> {
-        self.groups.get(group).map(|group| &group.member)
+    /// The same group as one of others that are made by the same labels, a new one if need be.
+    pub(super) fn same_group(&mut self, others: &Groups, group: usize) -> usize {
+        self.key.clear();
+        self.key.extend_from_slice(others.key_of(group));
+        let hash = self.hasher.hash_one(self.key.as_slice());
+        self.find(hash).unwrap_or_else(|| self.add(hash, others.labels(group)))
     }
 
     /// The labels that the members of a group share.
     pub(super) fn labels(&self, group: usize) -> Labels {
-        let labels = self.groups.get(group).map(|group| group.member.labels.project(&group.plan.projection));
-        labels.unwrap_or_default()
+        self.groups.get(group).map(|group| group.labels.clone()).unwrap_or_default()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use pharos_model::{Labels, METRIC_NAME, MatchOp, anchored_regex};
+use pharos_model::{Labels, METRIC_NAME, MatchOp, Projection, anchored_regex};
 
 use super::frame::{Cell, Frame, Metric, Row, Series, is_metadata};
 use super::{EvalError, Evaluator, Result, Sink};
@@ -21,26 +21,41 @@ fn same_labelset() -> EvalError {
 /// Fails when a second series comes to have the same labels once names are off.
 pub(super) struct NameCheck {
     seen: Option<HashSet<u64>>,
+    visible: Visible,
 }
 
 impl NameCheck {
     pub(super) fn new(evaluator: &Evaluator<'_>, operand: &Expr) -> NameCheck {
-        NameCheck { seen: evaluator.names_may_collide(operand).then(HashSet::new) }
+        let seen = evaluator.names_may_collide(operand).then(HashSet::new);
+        NameCheck { seen, visible: Visible::default() }
     }
 
     pub(super) fn off() -> NameCheck {
-        NameCheck { seen: None }
+        NameCheck { seen: None, visible: Visible::default() }
     }
 
     pub(super) fn check(&mut self, metric: &Metric) -> Result<()> {
         let Some(seen) = &mut self.seen else { return Ok(()) };
-        if seen.insert(visible_labels(metric).series_id().0) { Ok(()) } else { Err(same_labelset()) }
+        if seen.insert(self.visible.labels(metric).series_id().0) { Ok(()) } else { Err(same_labelset()) }
     }
 }
 
-/// The labels with the name taken off where it no longer holds.
-pub(super) fn visible_labels(metric: &Metric) -> Labels {
-    if metric.drop_name { metric.labels.filter(|name| !is_metadata(name)) } else { metric.labels.clone() }
+/// Takes names off labels where they no longer hold. Which labels stay is worked out once for all of one shape.
+#[derive(Default)]
+pub(super) struct Visible {
+    nameless: Option<Projection>,
+}
+
+impl Visible {
+    pub(super) fn labels(&mut self, metric: &Metric) -> Labels {
+        let labels = &metric.labels;
+        if !metric.drop_name {
+            return labels.clone();
+        }
+        let nameless = self.nameless.take().filter(|known| known.from() == labels.shape());
+        let nameless = nameless.unwrap_or_else(|| Projection::new(labels.shape(), |name| !is_metadata(name)));
+        labels.project(self.nameless.insert(nameless))
+    }
 }
 
 impl Evaluator<'_> {
@@ -56,7 +71,7 @@ impl Evaluator<'_> {
 
     /// The labels as an operation sees them.
     pub(super) fn seen_labels(&self, metric: &Metric) -> Labels {
-        if self.drops_names_at_once() { visible_labels(metric) } else { metric.labels.clone() }
+        if self.drops_names_at_once() { Visible::default().labels(metric) } else { metric.labels.clone() }
     }
 
     /// Hands on series of which some may have the same labels: those without a sample at the same step are

@@ -103,8 +103,7 @@ impl Evaluator<'_> {
             return;
         }
         for (group, fold) in part.folds.into_iter().enumerate() {
-            let Some(member) = part.groups.member(group) else { continue };
-            let place = all.groups.group(member);
+            let place = all.groups.same_group(&part.groups, group);
             match all.folds.get_mut(place) {
                 Some(known) => {
                     known.merge(&fold);
