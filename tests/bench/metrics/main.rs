@@ -46,7 +46,7 @@ pub(crate) struct Options {
     /// Prometheus' default.
     #[arg(long, default_value_t = 2_000)]
     samples_per_request: usize,
-    /// Runs of a query after the first.
+    /// Runs of a query after the first, if they do not take less than half a second.
     #[arg(long, default_value_t = 7)]
     repeat: usize,
     #[arg(long, value_enum)]

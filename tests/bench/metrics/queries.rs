@@ -3,7 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use reqwest::header::ACCEPT_ENCODING;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request,
+    client::conn::http1::{SendRequest, handshake},
+    header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,11 +78,51 @@ pub(crate) struct Timing {
     pub(crate) sum: f64,
 }
 
+/// Short queries are asked for so long.
+const LEAST: Duration = Duration::from_millis(500);
+
+/// Asks the same again and again, with as little work of its own as can be.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    path: String,
+    host: String,
+    form: Bytes,
+}
+
+impl Connection {
+    async fn open(address: &str, asked: &reqwest::Request) -> Result<Connection> {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let form = asked.body().and_then(reqwest::Body::as_bytes).context("a form")?;
+        let form = Bytes::copy_from_slice(form);
+        Ok(Connection { sender, path: asked.url().path().to_owned(), host: address.to_owned(), form })
+    }
+
+    /// Until the last byte of the answer, packed as it comes: to unpack it is the reader's work.
+    async fn time(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        self.ask("gzip").await?;
+        Ok(began.elapsed())
+    }
+
+    async fn ask(&mut self, encoding: &str) -> Result<Bytes> {
+        let request = Request::post(&self.path)
+            .header(HOST, &self.host)
+            .header(ACCEPT_ENCODING, encoding)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::new(self.form.clone()))?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+        Ok(body)
+    }
+}
+
 impl TimedQuery {
     pub(crate) async fn time(&self, options: &Options, peer: &Peer) -> Result<Timing> {
-        // What is timed ends with the last byte of the answer, packed as it comes: to unpack it is the reader's work.
-        let client = reqwest::Client::builder().no_gzip().build()?;
-        let reader = reqwest::Client::new();
         let end_s = options.query_end_s();
         let mut form =
             vec![("query", self.text.clone()), ("timeout", "110s".into()), ("nocache", "1".into())];
@@ -95,25 +142,17 @@ impl TimedQuery {
                 peer.url("/api/v1/query_range")
             }
         };
-        let run = async |client: &reqwest::Client| -> Result<(Duration, bytes::Bytes)> {
-            let began = Instant::now();
-            let request = client.post(&url).header(ACCEPT_ENCODING, "gzip").form(&form);
-            let response = request.send().await?;
-            let status = response.status();
-            let body = response.bytes().await?;
-            ensure!(status.is_success(), "{}: {status}: {}", self.name, String::from_utf8_lossy(&body));
-            Ok((began.elapsed(), body))
-        };
-        let (first, _) = run(&client).await?;
+        let asked = reqwest::Client::new().post(url).form(&form).build()?;
+        let mut connection = Connection::open(peer.address(), &asked).await?;
+        let first = connection.time().await?;
         let cpu_before = peer.cpu()?;
-        let mut times = Vec::new();
-        for _ in 0..options.repeat {
-            times.push(run(&client).await?.0);
+        let (began, mut times) = (Instant::now(), Vec::new());
+        while times.len() < options.repeat || began.elapsed() < LEAST {
+            times.push(connection.time().await?);
         }
         times.sort();
         let cpu = peer.cpu()?.saturating_sub(cpu_before);
-        let (_, body) = run(&reader).await?;
-        let answer: Value = serde_json::from_slice(&body)?;
+        let answer: Value = serde_json::from_slice(&connection.ask("identity").await?)?;
         let result = answer["data"]["result"].as_array().context("no result")?;
         let values: Vec<f64> = result
             .iter()
@@ -127,7 +166,7 @@ impl TimedQuery {
             name: self.name.to_string(),
             first_s: first.as_secs_f64(),
             median_s: times.get(times.len() / 2).unwrap_or(&first).as_secs_f64(),
-            cpu_s: cpu.as_secs_f64() / options.repeat.max(1) as f64,
+            cpu_s: cpu.as_secs_f64() / times.len().max(1) as f64,
             series: result.len(),
             points: values.len(),
             sum: values.iter().filter(|value| value.is_finite()).sum(),
