@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     AlertingConfig, Alertmanagers,
+    discovery::name_server::{A, NAME_SERVER, RData, RecordType, Zone, name_server},
     wire_tests::{JSON, Peer, certificates},
 };
 
@@ -23,12 +24,16 @@ fn managers(alertmanager: &Value, base: &Path) -> Alertmanagers {
 }
 
 async fn until_active(managers: &Alertmanagers, url: &str) {
+    until_all_active(managers, &[url]).await;
+}
+
+async fn until_all_active(managers: &Alertmanagers, urls: &[&str]) {
     let found = async {
-        while managers.active().iter().map(|one| one.url().to_owned()).collect::<Vec<_>>() != [url] {
+        while managers.active().iter().map(|one| one.url().to_owned()).collect::<Vec<_>>() != urls {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), found).await.expect(url);
+    tokio::time::timeout(Duration::from_secs(60), found).await.unwrap_or_else(|_| panic!("{urls:?}"));
 }
 
 #[tokio::test]
@@ -74,6 +79,43 @@ async fn an_http_server_tells_of_alertmanagers_that_ask_for_a_token() {
         tokio::task::yield_now().await;
     }
     assert_eq!(managers.active()[0].url(), format!("http://{second_at}/am"));
+    managers.apply(&AlertingConfig::default());
+}
+
+/// Alerts go where a name server says, and stay there while it fails.
+#[tokio::test]
+async fn a_name_server_tells_of_alertmanagers() {
+    let (alertmanager, zone) = (Peer::default(), Zone::default());
+    let address = alertmanager.start().await;
+    alertmanager.says("/am/api/v2/alerts", 200, JSON, "");
+    let (_, port) = address.split_once(':').expect("a port");
+    let at = |last: u8| Some(vec![RData::A(A::new(127, 0, 0, last))]);
+    let says = |name: &'static str, records: Option<Vec<RData>>| {
+        zone.lock().insert((name, RecordType::A), records);
+    };
+    says("alerts.test.", at(1));
+    NAME_SERVER.set(name_server(zone.clone()).await).expect("the only test with one");
+    let port: u16 = port.parse().expect("a port");
+    let config = json!({
+        "path_prefix": "/am",
+        "dns_sd_configs": [
+            { "names": ["alerts.test", "more.test"], "type": "A", "port": port, "refresh_interval": "20ms" },
+        ],
+    });
+    let managers = managers(&config, Path::new(""));
+    let url = |last: u8| format!("http://127.0.0.{last}:{port}/am/api/v2/alerts");
+    until_active(&managers, &url(1)).await;
+    assert_eq!(managers.active()[0].push(b"[1]".to_vec()).await, Ok(()));
+    assert_eq!(alertmanager.bodies("/am/api/v2/alerts"), ["[1]"]);
+
+    says("alerts.test.", at(2));
+    until_active(&managers, &url(2)).await;
+    // A name whose server fails keeps what it had while another one changes; a name that is gone has nothing.
+    says("alerts.test.", None);
+    says("more.test.", at(3));
+    until_all_active(&managers, &[&url(2), &url(3)]).await;
+    zone.lock().clear();
+    until_all_active(&managers, &[]).await;
     managers.apply(&AlertingConfig::default());
 }
 

@@ -67,6 +67,10 @@ impl DnsSdConfig {
 
 impl DnsSd {
     pub(super) async fn run(self, teller: Teller) {
+        #[cfg(test)]
+        if let Some(address) = tests::NAME_SERVER.get() {
+            return self.follow(teller, || tests::resolver_at(*address)).await;
+        }
         self.follow(teller, || TokioResolver::builder_tokio().and_then(|builder| builder.build())).await;
     }
 
@@ -144,9 +148,14 @@ fn with_port(ip: IpAddr, port: u16) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+pub(in crate::scrape) mod tests {
+    use std::{
+        collections::HashMap,
+        net::SocketAddr,
+        sync::{Arc, OnceLock},
+    };
 
+    pub(in crate::scrape) use hickory_resolver::proto::rr::{RData, RecordType, rdata::A};
     use hickory_resolver::{
         config::{ConnectionConfig, NameServerConfig, ResolverConfig},
         net::runtime::TokioRuntimeProvider,
@@ -154,7 +163,7 @@ mod tests {
             op::{Message, ResponseCode},
             rr::{
                 Name, Record,
-                rdata::{A, AAAA, MX, NS, SRV},
+                rdata::{AAAA, MX, NS, SRV},
             },
         },
     };
@@ -163,10 +172,13 @@ mod tests {
 
     use super::*;
 
-    /// What a name server knows; `None` fails.
-    type Zone = Arc<Mutex<HashMap<(&'static str, RecordType), Option<Vec<RData>>>>>;
+    /// Whom discoveries ask that take the system's name servers otherwise.
+    pub(in crate::scrape) static NAME_SERVER: OnceLock<SocketAddr> = OnceLock::new();
 
-    async fn name_server(zone: Zone) -> SocketAddr {
+    /// What a name server knows; `None` fails.
+    pub(in crate::scrape) type Zone = Arc<Mutex<HashMap<(&'static str, RecordType), Option<Vec<RData>>>>>;
+
+    pub(in crate::scrape) async fn name_server(zone: Zone) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         tokio::spawn(async move {
@@ -198,6 +210,14 @@ mod tests {
             }
         });
         address
+    }
+
+    pub(super) fn resolver_at(address: SocketAddr) -> Result<TokioResolver, NetError> {
+        let mut udp = ConnectionConfig::udp();
+        udp.port = address.port();
+        let server = NameServerConfig::new(address.ip(), true, vec![udp]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
     }
 
     fn sd(yaml: &str) -> DnsSd {
@@ -236,13 +256,7 @@ mod tests {
             (("test.", RecordType::NS), Some(vec![RData::NS(NS(name("ns.test.")))])),
         ])));
         let address = name_server(zone.clone()).await;
-        let resolver = move || {
-            let mut udp = ConnectionConfig::udp();
-            udp.port = address.port();
-            let server = NameServerConfig::new(address.ip(), true, vec![udp]);
-            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
-        };
+        let resolver = move || resolver_at(address);
         let follow = |yaml: &str| {
             let (found, news) = mpsc::channel(1);
             let teller = Teller { job: 0, mechanism: 0, job_name: "j".into(), found };

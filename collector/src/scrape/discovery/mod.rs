@@ -8,6 +8,8 @@ mod kubernetes;
 
 use std::{collections::BTreeMap, path::Path};
 
+#[cfg(test)]
+pub(super) use self::dns::tests as name_server;
 #[cfg(feature = "kubernetes_sd")]
 pub(super) use self::kubernetes::{KubernetesSd, KubernetesSdConfig};
 pub(super) use self::{
