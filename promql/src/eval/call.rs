@@ -3,7 +3,7 @@
 use super::frame::{Cell, Frame, Metric, Row};
 use super::math::{date_function, float_function};
 use super::selector::Take;
-use super::{EvalError, Evaluator, Result, Sink};
+use super::{EvalError, Evaluator, HistogramUse, Result, Sink};
 use crate::annotations::Note;
 use crate::ast::{Expr, ExprKind, Position, ValueType};
 use crate::histogram::{Estimate, Histogram};
@@ -101,13 +101,13 @@ impl Evaluator<'_> {
             ("histogram_stddev", [operand]) => {
                 self.of_histograms(operand, frame, sink, |h| h.variance().sqrt())
             }
-            ("histogram_quantile", [q, operand]) => self.histogram_quantile(q, operand, frame, sink),
-            ("histogram_quantiles", [operand, label, qs @ ..]) => {
-                self.histogram_quantiles(operand, label, qs, frame, sink)
+            ("histogram_quantile", [q, operand]) => {
+                self.using(HistogramUse::Buckets, || self.histogram_quantile(q, operand, frame, sink))
             }
-            ("histogram_fraction", [lower, upper, operand]) => {
-                self.histogram_fraction(lower, upper, operand, frame, sink)
-            }
+            ("histogram_quantiles", [operand, label, qs @ ..]) => self
+                .using(HistogramUse::Buckets, || self.histogram_quantiles(operand, label, qs, frame, sink)),
+            ("histogram_fraction", [lower, upper, operand]) => self
+                .using(HistogramUse::Buckets, || self.histogram_fraction(lower, upper, operand, frame, sink)),
             ("label_replace", [operand, texts @ ..]) => self.label_replace(operand, texts, frame, sink),
             ("label_join", [operand, texts @ ..]) => self.label_join(operand, texts, frame, sink),
             ("sort" | "sort_desc", [operand]) => self.sort(function == "sort_desc", operand, at, frame, sink),
@@ -147,8 +147,7 @@ impl Evaluator<'_> {
         })
     }
 
-    /// For functions that look at totals alone. Prometheus then reads totals alone, and finds resets out while
-    /// reading; warnings about contradicting resets depend on it.
+    /// For functions that look at totals alone.
     fn of_totals(
         &self,
         operand: &Expr,
@@ -156,10 +155,7 @@ impl Evaluator<'_> {
         sink: &mut Sink<'_>,
         value: impl Fn(&Histogram) -> f64,
     ) -> Result<()> {
-        let before = self.find_resets.replace(!has_subquery(operand));
-        let result = self.of_histograms(operand, frame, sink, value);
-        self.find_resets.set(before);
-        result
+        self.using(HistogramUse::Totals, || self.of_histograms(operand, frame, sink, value))
     }
 
     fn of_histograms(
@@ -268,8 +264,4 @@ impl Evaluator<'_> {
 
 fn missing(function: &str) -> EvalError {
     EvalError::execution(format!("missing argument of {function}"))
-}
-
-fn has_subquery(expr: &Expr) -> bool {
-    matches!(expr.kind, ExprKind::Subquery(_)) || expr.children().into_iter().any(has_subquery)
 }

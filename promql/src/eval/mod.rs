@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::annotations::{Annotations, Note, Notebook};
-use crate::ast::{Expr, ExprKind, Position, ValueType};
+use crate::ast::{BinaryOp, Expr, ExprKind, Position, ValueType};
 use crate::parser::Features;
 use crate::source::{SelectRequest, SeriesSource, SourceError};
 use crate::value::Value;
@@ -182,8 +182,8 @@ pub(crate) struct Evaluator<'e> {
     checks: StdCell<u32>,
     /// Samples held in memory now, by all threads.
     held: Arc<AtomicUsize>,
-    /// Whether selectors find out for histograms of unknown reset hint if they follow a reset.
-    find_resets: StdCell<bool>,
+    /// What is looked at of native histograms.
+    histogram_use: StdCell<HistogramUse>,
     /// Whether anything in the query has an `@`.
     has_pinned: bool,
     peak_samples: StdCell<usize>,
@@ -208,7 +208,7 @@ impl<'e> Evaluator<'e> {
             notebook: RefCell::default(),
             checks: StdCell::new(0),
             held,
-            find_resets: StdCell::new(false),
+            histogram_use: StdCell::default(),
             has_pinned: invariant::has_pinned(query.expr),
             peak_samples: StdCell::default(),
             tally: RefCell::default(),
@@ -216,7 +216,30 @@ impl<'e> Evaluator<'e> {
     }
 }
 
+/// What is looked at of native histograms in the part of a query that is evaluated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum HistogramUse {
+    #[default]
+    All,
+    /// Totals alone. Prometheus then reads totals alone, and finds out while reading whether histograms of unknown reset
+    /// hint follow a reset; warnings about contradicting resets depend on it.
+    Totals,
+    /// Buckets, whatever functions there are further inside.
+    Buckets,
+}
+
 impl Evaluator<'_> {
+    /// Evaluates a part of which totals of native histograms, or their buckets, are looked at.
+    fn using<R>(&self, wanted: HistogramUse, evaluate: impl FnOnce() -> R) -> R {
+        let before = self.histogram_use.get();
+        if before != HistogramUse::Buckets {
+            self.histogram_use.set(wanted);
+        }
+        let result = evaluate();
+        self.histogram_use.set(before);
+        result
+    }
+
     /// The frame of the whole query.
     fn frame(&self) -> Frame {
         Frame { start_ms: self.query.start_ms, end_ms: self.query.end_ms, step_ms: self.query.step_ms.max(1) }
@@ -296,6 +319,9 @@ impl Evaluator<'_> {
             ExprKind::Unary { negate: false, operand } => self.stream(operand, frame, sink),
             ExprKind::Unary { negate: true, operand } => self.negated(operand, frame, sink),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, expr.at, frame, sink),
+            ExprKind::Binary(binary) if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
+                self.using(HistogramUse::Buckets, || self.binary(binary, expr.at, frame, sink))
+            }
             ExprKind::Binary(binary) => self.binary(binary, expr.at, frame, sink),
             ExprKind::Call { function, args } => self.call(function.name, args, expr.at, frame, sink),
             ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Range { .. } | ExprKind::Subquery(_) => {
@@ -388,7 +414,7 @@ impl Evaluator<'_> {
             let samples = samples.between(request.after_ms, request.until_ms);
             let metric = Metric { labels: labels.clone(), drop_name: false };
             outcome = self.check_alive().and_then(|()| {
-                if !self.find_resets.get() || samples.histograms.is_empty() {
+                if self.histogram_use.get() != HistogramUse::Totals || samples.histograms.is_empty() {
                     return visit(&metric, samples);
                 }
                 let histograms = range::with_found_resets(samples.histograms);

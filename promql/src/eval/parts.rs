@@ -62,12 +62,12 @@ impl Evaluator<'_> {
         frame: Frame,
         parts: Vec<SourcePart<'_>>,
     ) -> Result<Folded> {
-        let (query, limits, held, find_resets) =
-            (self.query, self.limits, &self.held, self.find_resets.get());
+        let (query, limits, held, histogram_use) =
+            (self.query, self.limits, &self.held, self.histogram_use.get());
         let is_counted = self.tally.borrow().is_some();
         let fold = |part: SourcePart<'_>| {
             let evaluator = Evaluator::new(query, &*part, limits, Arc::clone(held));
-            evaluator.find_resets.set(find_resets);
+            evaluator.histogram_use.set(histogram_use);
             evaluator.tally.replace(is_counted.then(|| Tally::new(frame)));
             let folded = on_deep_stack(&aggregate.operand, || evaluator.folded(aggregate, frame));
             (

@@ -4,7 +4,8 @@ use pharos_model::is_stale;
 
 use super::duration::Shift;
 use super::frame::{Frame, Metric, Series};
-use super::{EvalError, Evaluator, Result};
+use super::tally::weight;
+use super::{EvalError, Evaluator, HistogramUse, Result};
 use crate::ast::{DurationExpr, Expr, ExprKind, Extension, Selector, Subquery};
 use crate::histogram::{Histogram, ResetHint};
 use crate::source::{HistogramSample, Samples, SelectRequest};
@@ -262,14 +263,16 @@ impl Evaluator<'_> {
             return Ok(());
         }
         self.check_frame(inner)?;
-        let (all, tally) = self.tallied(inner, || self.vector(&subquery.operand, inner))?;
+        // Resets between steps are found by buckets.
+        let evaluate = || self.using(HistogramUse::Buckets, || self.vector(&subquery.operand, inner));
+        let (all, tally) = self.tallied(inner, evaluate)?;
         self.tally_subquery(tally, &windows, is_alone);
         for series in &all {
             self.check_alive()?;
             let samples = OwnedSamples::of_series(series, inner);
             let samples = samples.borrowed();
             if !is_alone {
-                self.tally(|tally| tally.add_windows(&samples, &windows, false, self.weigh()));
+                self.tally(|tally| tally.add_windows(&samples, &windows, false, weight));
             }
             visit(&series.metric, &samples, &windows)?;
         }

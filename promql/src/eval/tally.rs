@@ -4,7 +4,7 @@
 
 use super::frame::{Frame, Row};
 use super::range::Windows;
-use super::{Evaluator, Result};
+use super::{Evaluator, HistogramUse, Result};
 use crate::histogram::Histogram;
 use crate::source::Samples;
 
@@ -128,7 +128,7 @@ pub(super) type Weigh = fn(&Histogram) -> u64;
 
 /// Samples of 16 bytes, by what Prometheus keeps: a fixed part, and 8 bytes for each bucket, run of neighbouring
 /// buckets and listed bound.
-fn weight(histogram: &Histogram) -> u64 {
+pub(super) fn weight(histogram: &Histogram) -> u64 {
     let runs = |buckets: &[(i32, f64)]| {
         let gaps = buckets.windows(2).filter(|pair| matches!(pair, [a, b] if b.0 != a.0 + 1)).count();
         gaps + usize::from(!buckets.is_empty())
@@ -174,7 +174,10 @@ impl Evaluator<'_> {
 
     /// Where buckets are not looked at, Prometheus does not load them.
     pub(super) fn weigh(&self) -> Weigh {
-        if self.find_resets.get() { |_| weight_of_parts(0) } else { weight }
+        match self.histogram_use.get() {
+            HistogramUse::Totals => |_| weight_of_parts(0),
+            _ => weight,
+        }
     }
 }
 
@@ -230,6 +233,8 @@ mod tests {
             ("predict_linear(m[1m] @ 300, 60)", [12, 12, 12], [12, 0, 0]),
             ("h", [12, 12, 12], [12, 12, 12]),
             ("histogram_count(h)", [11, 11, 11], [11, 11, 11]),
+            ("histogram_quantile(0.5, histogram_count(h))", [12, 12, 12], [12, 12, 12]),
+            ("histogram_sum(h </ 3)", [12, 12, 12], [12, 12, 12]),
             ("sum_over_time(h[20s])", [24, 24, 24], [24, 24, 24]),
             ("max_over_time(m[1m:20s])", [6, 6, 6], [6, 2, 4]),
             ("max_over_time(sum_over_time(m[20s])[1m:20s])", [6, 6, 6], [12, 4, 8]),
