@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use pharos_model::stale_nan;
+
 use super::frame::{Cell, Frame, Metric, Row, is_absent};
 use super::grouping::{Groups, LabelChoice};
 use super::{EvalError, Evaluator, Result, Sink};
@@ -92,7 +94,7 @@ impl Evaluator<'_> {
             let Some(histogram) = row.histogram(step) else { continue };
             match fold.op {
                 AggregateOp::Count | AggregateOp::Group => {
-                    if let Some(count) = fold.slots_mut().counts.get_mut(step) {
+                    if let Some(count) = fold.slots_mut().a.get_mut(step) {
                         *count += 1.0;
                     }
                 }
@@ -272,12 +274,13 @@ pub(super) struct Fold {
     drop_name: bool,
 }
 
-/// What a fold knows of its steps. What `a` and `b` are depends on the operation; some have only `a`, or neither.
+/// What a fold knows of its steps. What `a` and `b` are depends on the operation; some have only `a`, or no counts.
 struct Slots<S> {
-    /// Values so far. Of a mean that goes step by step since its sum would overflow, they are negative.
-    counts: S,
+    /// Of sums and extremes, absent as long as there was no value.
     a: S,
     b: S,
+    /// Values so far. Of a mean that goes step by step since its sum would overflow, they are negative.
+    counts: S,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -288,35 +291,35 @@ struct HistogramFold {
     not_reset: bool,
 }
 
-fn one_if(holds: bool) -> f64 {
-    f64::from(u8::from(holds))
-}
-
 impl Fold {
-    /// In samples: what is known of a group at a step is as large as two.
+    /// In samples: what is known of a group at a step is no larger than two.
     pub(super) fn size(frame: Frame) -> usize {
         frame.steps().saturating_mul(2)
     }
 
     fn new(op: AggregateOp, steps: usize) -> Fold {
         let numbers = match op {
-            AggregateOp::Count | AggregateOp::Group => 1,
-            AggregateOp::Min | AggregateOp::Max => 2,
+            AggregateOp::Count | AggregateOp::Group | AggregateOp::Min | AggregateOp::Max => 1,
+            AggregateOp::Sum => 2,
             _ => 3,
         };
-        Fold { op, steps, slots: vec![0.0; numbers * steps], histograms: None, drop_name: false }
+        let mut slots = vec![0.0; numbers * steps];
+        if matches!(op, AggregateOp::Sum | AggregateOp::Min | AggregateOp::Max) {
+            slots.iter_mut().take(steps).for_each(|slot| *slot = stale_nan());
+        }
+        Fold { op, steps, slots, histograms: None, drop_name: false }
     }
 
     fn slots(&self) -> Slots<&[f64]> {
-        let (counts, rest) = self.slots.split_at(self.steps);
-        let (a, b) = rest.split_at(self.steps.min(rest.len()));
-        Slots { counts, a, b }
+        let (a, rest) = self.slots.split_at(self.steps);
+        let (b, counts) = rest.split_at(self.steps.min(rest.len()));
+        Slots { a, b, counts }
     }
 
     fn slots_mut(&mut self) -> Slots<&mut [f64]> {
-        let (counts, rest) = self.slots.split_at_mut(self.steps);
-        let (a, b) = rest.split_at_mut(self.steps.min(rest.len()));
-        Slots { counts, a, b }
+        let (a, rest) = self.slots.split_at_mut(self.steps);
+        let (b, counts) = rest.split_at_mut(self.steps.min(rest.len()));
+        Slots { a, b, counts }
     }
 
     /// The operation is looked at once per row, not once per value.
@@ -350,8 +353,8 @@ impl Fold {
                 })
             }
             _ => {
-                for (count, value) in self.slots_mut().counts.iter_mut().zip(values) {
-                    *count += one_if(!is_absent(*value));
+                for (count, value) in self.slots_mut().a.iter_mut().zip(values) {
+                    *count += f64::from(u8::from(!is_absent(*value)));
                 }
             }
         }
@@ -360,21 +363,21 @@ impl Fold {
     /// [`KahanSum::add`] for a whole row, without a branch: the part that a sum loses comes out the same whichever
     /// of the two is larger, and of an infinite sum nobody looks at it.
     fn add_to_sums(&mut self, values: &[f64]) {
-        let Slots { counts, a, b } = self.slots_mut();
-        for (((sum, lost), count), value) in a.iter_mut().zip(b).zip(counts).zip(values) {
+        let Slots { a, b, .. } = self.slots_mut();
+        for ((sum, lost), value) in a.iter_mut().zip(b).zip(values) {
             let is_present = !is_absent(*value);
             let value = if is_present { *value } else { 0.0 };
-            let total = *sum + value;
-            let added = total - *sum;
-            *lost += (*sum - (total - added)) + (value - added);
-            *sum = total;
-            *count += one_if(is_present);
+            let before = if is_absent(*sum) { 0.0 } else { *sum };
+            let total = before + value;
+            let added = total - before;
+            *lost += (before - (total - added)) + (value - added);
+            *sum = if is_present { total } else { *sum };
         }
     }
 
     #[inline]
     fn each(&mut self, values: &[f64], mut add: impl FnMut(&mut f64, &mut f64, &mut f64, f64)) {
-        let Slots { counts, a, b } = self.slots_mut();
+        let Slots { a, b, counts } = self.slots_mut();
         for (((a, b), count), value) in a.iter_mut().zip(b).zip(counts).zip(values) {
             if !is_absent(*value) {
                 add(a, b, count, *value);
@@ -384,13 +387,10 @@ impl Fold {
 
     #[inline]
     fn each_extreme(&mut self, values: &[f64], gives_way: impl Fn(f64, f64) -> bool) {
-        let Slots { counts, a, .. } = self.slots_mut();
-        for ((known, count), value) in a.iter_mut().zip(counts).zip(values) {
-            if !is_absent(*value) {
-                if *count == 0.0 || gives_way(*known, *value) || known.is_nan() {
-                    *known = *value;
-                }
-                *count += 1.0;
+        for (known, value) in self.slots_mut().a.iter_mut().zip(values) {
+            // What is absent is not a number either.
+            if !is_absent(*value) && (gives_way(*known, *value) || known.is_nan()) {
+                *known = *value;
             }
         }
     }
@@ -398,44 +398,43 @@ impl Fold {
     /// Takes in what another fold knows of the same group. The operation is one of [`MERGED`].
     pub(super) fn merge(&mut self, other: &Fold) {
         self.drop_name |= other.drop_name;
+        let of_other = other.slots();
         match self.op {
             AggregateOp::Sum => {
-                let (Slots { a, b, .. }, others) = (self.slots_mut(), other.slots());
-                let others = others.a.iter().zip(others.b);
+                let Slots { a, b, .. } = self.slots_mut();
+                let others = of_other.a.iter().zip(of_other.b);
                 for ((sum, lost), (other_sum, other_lost)) in a.iter_mut().zip(b).zip(others) {
-                    let mut joined = KahanSum { sum: *sum, lost: *lost + *other_lost };
+                    if is_absent(*other_sum) {
+                        continue;
+                    }
+                    let before = if is_absent(*sum) { 0.0 } else { *sum };
+                    let mut joined = KahanSum { sum: before, lost: *lost + *other_lost };
                     joined.add(*other_sum);
                     (*sum, *lost) = (joined.sum, joined.lost);
                 }
             }
-            AggregateOp::Min => self.merge_extremes(other, |known, value| known > value),
-            AggregateOp::Max => self.merge_extremes(other, |known, value| known < value),
-            _ => {}
-        }
-        let counts = self.slots_mut().counts.iter_mut();
-        counts.zip(other.slots().counts).for_each(|(count, others)| *count += others);
-    }
-
-    fn merge_extremes(&mut self, other: &Fold, gives_way: impl Fn(f64, f64) -> bool) {
-        let (Slots { counts, a, .. }, others) = (self.slots_mut(), other.slots());
-        let others = others.a.iter().zip(others.counts);
-        for ((known, count), (value, others)) in a.iter_mut().zip(counts).zip(others) {
-            if *others != 0.0 && (*count == 0.0 || gives_way(*known, *value) || known.is_nan()) {
-                *known = *value;
+            AggregateOp::Count | AggregateOp::Group => {
+                let counts = self.slots_mut().a.iter_mut();
+                counts.zip(of_other.a).for_each(|(count, others)| *count += others);
             }
+            // An extreme of extremes.
+            _ => self.add_floats(of_other.a),
         }
     }
 
     /// The value at a step, if there was any.
     fn float(&self, step: usize) -> Option<f64> {
-        let Slots { counts, a, b } = self.slots();
-        let count = *counts.get(step).filter(|count| **count != 0.0)?;
+        let Slots { a, b, counts } = self.slots();
         let part = |parts: &[f64]| parts.get(step).copied().unwrap_or_default();
-        let (a, b) = (part(a), part(b));
-        Some(match self.op {
+        let (a, b, count) = (part(a), part(b), part(counts));
+        let is_there = match self.op {
+            AggregateOp::Sum | AggregateOp::Min | AggregateOp::Max => !is_absent(a),
+            AggregateOp::Count | AggregateOp::Group => a != 0.0,
+            _ => count != 0.0,
+        };
+        is_there.then(|| match self.op {
             AggregateOp::Sum => KahanSum { sum: a, lost: b }.total(),
             AggregateOp::Avg => Mean::from_parts(a, b, count).value(),
-            AggregateOp::Count => count,
             AggregateOp::Group => 1.0,
             AggregateOp::Stdvar => b / count,
             AggregateOp::Stddev => (b / count).sqrt(),
