@@ -128,7 +128,7 @@ fn split(bytes: Bytes) -> impl Stream<Item = Result<Bytes, axum::Error>> {
     }))
 }
 
-/// Compressors to be used again: to make one takes about as long as it needs for 20 KB.
+/// Compressors to be used again: to make one takes a tenth of what a piece takes.
 static SPARE: Mutex<Vec<Compress>> = Mutex::new(Vec::new());
 
 struct Piece {

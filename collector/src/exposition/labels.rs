@@ -2,9 +2,7 @@ use std::borrow::Cow;
 
 use pharos_model::METRIC_NAME;
 
-use super::text::closing_quote;
-
-const BLANKS: [char; 2] = [' ', '\t'];
+use super::text::{BLANKS, closing_quote};
 
 /// A name and its value, borrowed where nothing is escaped.
 pub(crate) type LabelText<'a> = (Cow<'a, str>, Cow<'a, str>);

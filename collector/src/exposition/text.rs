@@ -1,5 +1,8 @@
 use pharos_model::{MetricKind, NativeHistogram};
 
+/// What may stand between the words of plain text.
+pub(super) const BLANKS: [char; 2] = [' ', '\t'];
+
 /// Which of the two text formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextFormat {
@@ -79,7 +82,7 @@ pub(crate) fn parse<'a>(
             return Err(at("data follows # EOF".into()));
         }
         if !strict {
-            rest = rest.trim_start_matches([' ', '\t']);
+            rest = rest.trim_start_matches(BLANKS);
         }
         let has_series = !rest.is_empty() && !rest.starts_with(['#', '\n']);
         // Quotes of plain text may hold line breaks.
@@ -115,7 +118,7 @@ fn comment_entry(comment: &str, format: TextFormat) -> Result<(Option<Entry<'_, 
     if strict && comment == " EOF" {
         return Ok((None, true));
     }
-    let blanks: &[char] = if strict { &[' '] } else { &[' ', '\t'] };
+    let blanks: &[char] = if strict { &[' '] } else { &BLANKS };
     let words = comment
         .strip_prefix(blanks)
         .map(|words| if strict { words } else { words.trim_start_matches(blanks) });
@@ -181,7 +184,7 @@ fn sample<'a>(series: &'a str, line: &'a str, format: TextFormat) -> Result<Samp
     let strict = format == TextFormat::OpenMetrics;
     let rest = match strict {
         true => line.strip_prefix(' ').ok_or_else(|| format!("one space must follow series {series:?}"))?,
-        false => line.trim_matches([' ', '\t']),
+        false => line.trim_matches(BLANKS),
     };
     let (value, rest) = split_word(rest, strict);
     if value.is_empty() {
@@ -313,9 +316,9 @@ fn parse_time(text: &str, format: TextFormat) -> Option<i64> {
 /// The first word and what follows it, if anything does: behind one space exactly, or behind as much white space as
 /// there is.
 fn split_word(text: &str, strict: bool) -> (&str, Option<&str>) {
-    match (strict, text.split_once([' ', '\t'])) {
+    match (strict, text.split_once(BLANKS)) {
         (true, _) => text.split_once(' ').map_or((text, None), |(word, rest)| (word, Some(rest))),
-        (false, Some((word, rest))) => (word, Some(rest.trim_start_matches([' ', '\t']))),
+        (false, Some((word, rest))) => (word, Some(rest.trim_start_matches(BLANKS))),
         (false, None) => (text, None),
     }
 }

@@ -276,7 +276,7 @@ pub(super) struct Fold {
 
 /// What a fold knows of its steps. What `a` and `b` are depends on the operation; some have only `a`, or no counts.
 struct Slots<S> {
-    /// Of sums and extremes, absent as long as there was no value.
+    /// The number of values, if that is all that is wanted; else absent as long as there was none.
     a: S,
     b: S,
     /// Values so far. Of a mean that goes step by step since its sum would overflow, they are negative.
@@ -289,6 +289,14 @@ struct HistogramFold {
     incompatible: bool,
     reset: bool,
     not_reset: bool,
+}
+
+fn is_count(op: AggregateOp) -> bool {
+    matches!(op, AggregateOp::Count | AggregateOp::Group)
+}
+
+fn or_zero(value: f64) -> f64 {
+    if is_absent(value) { 0.0 } else { value }
 }
 
 impl Fold {
@@ -304,7 +312,7 @@ impl Fold {
             _ => 3,
         };
         let mut slots = vec![0.0; numbers * steps];
-        if matches!(op, AggregateOp::Sum | AggregateOp::Min | AggregateOp::Max) {
+        if !is_count(op) {
             slots.iter_mut().take(steps).for_each(|slot| *slot = stale_nan());
         }
         Fold { op, steps, slots, histograms: None, drop_name: false }
@@ -365,9 +373,7 @@ impl Fold {
     fn add_to_sums(&mut self, values: &[f64]) {
         let Slots { a, b, .. } = self.slots_mut();
         for ((sum, lost), value) in a.iter_mut().zip(b).zip(values) {
-            let is_present = !is_absent(*value);
-            let value = if is_present { *value } else { 0.0 };
-            let before = if is_absent(*sum) { 0.0 } else { *sum };
+            let (before, is_present, value) = (or_zero(*sum), !is_absent(*value), or_zero(*value));
             let total = before + value;
             let added = total - before;
             *lost += (before - (total - added)) + (value - added);
@@ -407,8 +413,7 @@ impl Fold {
                     if is_absent(*other_sum) {
                         continue;
                     }
-                    let before = if is_absent(*sum) { 0.0 } else { *sum };
-                    let mut joined = KahanSum { sum: before, lost: *lost + *other_lost };
+                    let mut joined = KahanSum { sum: or_zero(*sum), lost: *lost + *other_lost };
                     joined.add(*other_sum);
                     (*sum, *lost) = (joined.sum, joined.lost);
                 }
@@ -427,11 +432,7 @@ impl Fold {
         let Slots { a, b, counts } = self.slots();
         let part = |parts: &[f64]| parts.get(step).copied().unwrap_or_default();
         let (a, b, count) = (part(a), part(b), part(counts));
-        let is_there = match self.op {
-            AggregateOp::Sum | AggregateOp::Min | AggregateOp::Max => !is_absent(a),
-            AggregateOp::Count | AggregateOp::Group => a != 0.0,
-            _ => count != 0.0,
-        };
+        let is_there = if is_count(self.op) { a != 0.0 } else { !is_absent(a) };
         is_there.then(|| match self.op {
             AggregateOp::Sum => KahanSum { sum: a, lost: b }.total(),
             AggregateOp::Avg => Mean::from_parts(a, b, count).value(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::extended::with_edges;
 use super::frame::{Cell, Frame, Metric, Series};
-use super::labels::Visible;
 use super::{EvalError, Evaluator, Result};
 use crate::ast::{Expr, Extension};
 use crate::value::{InstantSample, RangeSeries, SampleValue, Value};
@@ -53,9 +52,8 @@ impl Evaluator<'_> {
     fn dropped(&self, all: Vec<Series>) -> Result<Vec<Series>> {
         let mut all = all;
         let mut any_changed = false;
-        let mut visible = Visible::default();
         for series in &mut all {
-            let labels = visible.labels(&series.metric);
+            let labels = self.visible_labels(&series.metric);
             any_changed |= labels != series.metric.labels;
             series.metric = Metric { labels, drop_name: false };
         }

@@ -69,9 +69,14 @@ impl Evaluator<'_> {
         self.drops_names_at_once() && !has_one_name(operand)
     }
 
+    /// The labels with the name taken off where it no longer holds.
+    pub(super) fn visible_labels(&self, metric: &Metric) -> Labels {
+        self.visible.borrow_mut().labels(metric)
+    }
+
     /// The labels as an operation sees them.
     pub(super) fn seen_labels(&self, metric: &Metric) -> Labels {
-        if self.drops_names_at_once() { Visible::default().labels(metric) } else { metric.labels.clone() }
+        if self.drops_names_at_once() { self.visible_labels(metric) } else { metric.labels.clone() }
     }
 
     /// Hands on series of which some may have the same labels: those without a sample at the same step are

@@ -45,6 +45,7 @@ use crate::parser::Features;
 use crate::source::{SelectRequest, SeriesSource, SourceError};
 use crate::value::Value;
 use frame::{Cell, Frame, Metric, Row, Series};
+use labels::Visible;
 pub use tally::StepSamples;
 use tally::Tally;
 
@@ -179,6 +180,7 @@ pub(crate) struct Evaluator<'e> {
     source: &'e dyn SeriesSource,
     limits: &'e Limits<'e>,
     notebook: RefCell<Notebook>,
+    visible: RefCell<Visible>,
     checks: StdCell<u32>,
     /// Samples held in memory now, by all threads.
     held: Arc<AtomicUsize>,
@@ -206,6 +208,7 @@ impl<'e> Evaluator<'e> {
             source,
             limits,
             notebook: RefCell::default(),
+            visible: RefCell::default(),
             checks: StdCell::new(0),
             held,
             histogram_use: StdCell::default(),

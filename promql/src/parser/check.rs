@@ -64,11 +64,10 @@ fn expect(expr: &Expr, wanted: ValueType, context: &str) -> Result<(), ParseErro
 
 fn check_selector(selector: &Selector, expr: &Expr) -> Result<(), ParseError> {
     if let Some(name) = &selector.name {
-        let twice = selector.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME).nth(1);
-        let Some(_) = twice else { return Ok(()) };
-        let other = selector.matchers.iter().find(|matcher| matcher.name() == METRIC_NAME);
-        let other = other.map_or("", |matcher| matcher.value());
-        let message = format!("metric name must not be set twice: {} or {}", quote(name), quote(other));
+        let mut names = selector.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
+        let (Some(other), Some(_)) = (names.next(), names.next()) else { return Ok(()) };
+        let (name, other) = (quote(name), quote(other.value()));
+        let message = format!("metric name must not be set twice: {name} or {other}");
         return Err(ParseError::new(expr.at, message));
     }
     // A selector that an absent label satisfies everywhere would read every series there is.
